@@ -1,0 +1,33 @@
+"""What all tests share: the checkout is importable, and a fixture knows how its test went."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# `tests.fakes` must import however the project was installed, or if it was not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+passed = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "leaves_tasks: tasks may be left when the test ends")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
+    report = yield
+    if report.when == "call":
+        item.stash[passed] = report.passed
+    return report
+
+
+@pytest.fixture
+def has_passed(request: pytest.FixtureRequest) -> Any:
+    """Asked at teardown: leftovers of a test that failed anyway are noise."""
+    return lambda: request.node.stash.get(passed, False)
