@@ -1,0 +1,1 @@
+"""Exporters: they read the pools' statistics when somebody asks, and cost nothing otherwise."""

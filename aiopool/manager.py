@@ -1,0 +1,203 @@
+"""`PoolManager`: named pools that open and close together, and the module-level `pools`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import anyio
+
+from aiopool.configfile import suggest
+from aiopool.errors import PoolNotFound
+from aiopool.poolspec import read_pools
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+logger = logging.getLogger("aiopool")
+
+#: A pool bounds its own close; this is for one that does not.
+CLOSE_TIMEOUT = 60.0
+
+
+class Pool(Protocol):
+    """What a manager needs of a pool: `ConnectionPool`, every adapter, or a class of your own."""
+
+    async def open(self) -> Any: ...
+
+    async def close(self) -> Any: ...
+
+    def stats(self) -> Mapping[str, Any]: ...
+
+
+class PoolManager:
+    """Named pools under one lifespan.
+
+        pools = PoolManager()
+        pools.register("database", DatabasePool(dsn))
+        async with pools:
+            await pools.get("database").fetch("select 1")
+
+    `async with` opens the pools in the order of their registration and closes them in reverse. One that is
+    registered later opens by itself at its first use and is closed with the others. With `prometheus-client`
+    installed, their figures are exported, in the default registry or in the one that is given.
+    """
+
+    def __init__(self, *, registry: CollectorRegistry | None = None) -> None:
+        self._pools: dict[str, Any] = {}
+        self._registry = registry
+
+    @classmethod
+    def from_config(
+        cls,
+        source: str | os.PathLike[str] | Mapping[str, Any],
+        *,
+        env: Mapping[str, str] | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> Self:
+        """Build the pools that a YAML or TOML file, or a mapping, has under `pools`; none is opened.
+
+        `env` replaces the environment that `${VAR}`, DATABASE_URL and REDIS_URL are read from. Raises
+        `PoolConfigError` with every problem: its file, line, key and what to do.
+        """
+        manager = cls(registry=registry)
+        for name, pool in read_pools(source, os.environ if env is None else env).items():
+            manager.register(name, pool)
+        return manager
+
+    @property
+    def pools(self) -> Mapping[str, Any]:
+        """A read-only view of the pools by name."""
+        return MappingProxyType(self._pools)
+
+    def register(self, name: str, pool: Pool) -> None:
+        """Add a pool under a name of its own; a second pool of that name is a `ValueError`."""
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"a pool's name must be a string that is not empty, not {name!r}")
+        for method in ("open", "close", "stats"):
+            if isinstance(pool, type) or not callable(getattr(pool, method, None)):
+                what = f"the class {pool.__name__}" if isinstance(pool, type) else type(pool).__name__
+                raise TypeError(f"pool {name!r}: {what} is no pool: it has no {method}() to call")
+        if name in self._pools:
+            raise ValueError(f"a pool {name!r} is registered already; give the second one another name")
+        self._pools[name] = pool
+        if len(self._pools) == 1:
+            self._export_if_possible()
+
+    def get(self, name: str) -> Any:
+        """The pool of that name, as it was registered; `PoolNotFound` (a `KeyError`) if there is none."""
+        try:
+            return self._pools[name]
+        except KeyError:
+            hint = suggest(name, self._pools) or "; register one first"
+            raise PoolNotFound(f"no pool {name!r} is registered{hint}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._pools
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pools)
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(self._pools) or 'without pools'}>"
+
+    def stats(self) -> dict[str, Mapping[str, Any]]:
+        """The `PoolStats` of every pool, by its name."""
+        return {name: pool.stats() for name, pool in self._pools.items()}
+
+    def update_metrics(self) -> None:
+        """Make sure that a scrape will show every pool; cheap, and it may be called again and again.
+
+        A scrape reads the pools by itself, so there is nothing to copy. This puts the collector (back) into
+        the registry and reads every pool's statistics once, so that what would be missing from a scrape in
+        silence raises here: `ImportError` without `prometheus-client`, `ValueError` if the application has
+        metrics of the same names, and whatever a pool's own `stats()` raises.
+        """
+        from aiopool.metrics.prometheus import export
+
+        export(self, self._registry)
+        self.stats()
+
+    def _export_if_possible(self) -> None:
+        try:
+            from aiopool.metrics.prometheus import export
+        except ImportError:
+            return  # whoever has no prometheus-client serves no metrics
+        try:
+            export(self, self._registry)
+        except ValueError as exc:
+            logger.warning("the pools are not exported to Prometheus: %s", exc)
+
+    async def open_all(self) -> None:
+        """Open the pools in the order of their registration; if one fails, close those already open."""
+        opened: list[str] = []
+        for name, pool in list(self._pools.items()):
+            try:
+                await pool.open()
+            except BaseException as exc:
+                self._tell(await self._close(opened, shield=True), beside=exc)
+                raise
+            opened.append(name)
+
+    async def close_all(self) -> None:
+        """Close all pools, the last registered first; then raise what failed, as an `ExceptionGroup`.
+
+        The pools stay registered, and may be opened again.
+        """
+        if errors := await self._close(self._pools, shield=False):
+            raise ExceptionGroup("pools failed to close", errors)
+
+    async def __aenter__(self) -> Self:
+        await self.open_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        errors = await self._close(self._pools, shield=True)
+        if exc is not None:
+            # What left the block matters more, and may be a cancellation, which must not get lost in a group.
+            self._tell(errors, beside=exc)
+        elif errors:
+            raise ExceptionGroup("pools failed to close", errors)
+
+    async def _close(self, names: Iterable[str], *, shield: bool) -> list[Exception]:
+        """Close these pools in reverse, every one whatever the others do; return what failed.
+
+        A cancellation is kept until all have had their turn.
+        """
+        errors: list[Exception] = []
+        interruption: BaseException | None = None
+        for name in reversed(list(names)):
+            try:
+                with anyio.move_on_after(CLOSE_TIMEOUT, shield=shield) as scope:
+                    await self._pools[name].close()
+                if scope.cancelled_caught:
+                    raise TimeoutError(f"close() did not end within {CLOSE_TIMEOUT:g}s; bound it in the pool")
+            except Exception as error:
+                error.add_note(f"while closing pool {name!r}")
+                errors.append(error)
+            except BaseException as error:
+                interruption = interruption or error
+        if interruption is not None:
+            self._tell(errors, beside=interruption)
+            raise interruption
+        return errors
+
+    @staticmethod
+    def _tell(errors: list[Exception], *, beside: BaseException) -> None:
+        """Log failed closes, and note them on the exception that is raised instead."""
+        for error in errors:
+            where = error.__notes__[-1]
+            logger.error("%s: %r", where, error, exc_info=error)
+            beside.add_note(f"{where}: {error!r}")
+
+
+#: The manager of a program that needs only one.
+pools = PoolManager()

@@ -1,0 +1,181 @@
+"""The `pools` section of a configuration: which keys a pool may have, and the pool that they describe.
+
+pools:
+  database:             # its kind is told by the name, or by `type: postgres`
+    dsn: ${MY_DSN}      # unset: DATABASE_URL
+    max_size: 20        # any field of PoolConfig
+    reset: transaction  # any keyword of the adapter that text can express
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from aiopool.config import PoolConfig
+from aiopool.configfile import Document, KeyPath, read_document, suggest
+from aiopool.configvalues import COUNT, NUMBER, SECONDS, TEXT, Unfit, ValueType, or_none
+from aiopool.envvars import BROKEN, expand_tree
+from aiopool.errors import PoolConfigError
+from aiopool.poolkinds import KINDS, Kind
+
+#: Top-level keys; all but `pools` belong to the tool server. `x-…` is the author's own, for anchors.
+SECTIONS = ("name", "description", "version", "server", "pools", "tools")
+
+_TYPES: dict[Any, ValueType] = {
+    int: COUNT,
+    int | None: or_none(COUNT),
+    float: SECONDS,
+    float | None: or_none(SECONDS),
+    str | None: or_none(TEXT),
+}
+_CONFIG = {name: _TYPES[hint] for name, hint in get_type_hints(PoolConfig).items()} | {
+    "lifetime_jitter": NUMBER
+}
+
+
+def read_pools(source: str | os.PathLike[str] | Mapping[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
+    """Build the pools that a file or a mapping describes; raise `PoolConfigError` with all that is wrong."""
+    document = read_document(source)
+    specs = [_PoolSpec(document, name, keys, env) for name, keys in _section(document).items()]
+    document.raise_if_refused()
+    pools = {spec.name: spec.build() for spec in specs}
+    document.raise_if_refused()
+    return pools
+
+
+def _section(document: Document) -> Mapping[str, Any]:
+    example = "write a pool under it, such as `database: {max_size: 10}`"
+    data = document.data
+    if not data:
+        document.refuse((), f"is empty; write `pools:` and {example}")
+    elif not isinstance(data, Mapping):
+        document.refuse((), "must be a table of keys and values, with `pools:` among the keys")
+    else:
+        unknown = [key for key in data if key not in SECTIONS and not str(key).startswith("x-")]
+        for key in unknown:
+            document.refuse((str(key),), f"is not known here{suggest(str(key), SECTIONS)}")
+        if "pools" in data and not isinstance(data["pools"] or {}, Mapping):
+            document.refuse(("pools",), f"must be a table of pools by name; {example}")
+        elif "pools" in data and not data["pools"]:
+            document.refuse(("pools",), f"has no pool; {example}")
+        elif "pools" not in data and not unknown:
+            document.refuse((), f"has no `pools:`; add it and {example}")
+    document.raise_if_refused()
+    section: Mapping[str, Any] = data["pools"]
+    return section
+
+
+class _PoolSpec:
+    """One pool of the section: checked when it is made, built afterwards."""
+
+    def __init__(self, document: Document, name: Any, keys: Any, env: Mapping[str, str]) -> None:
+        self.name = str(name)
+        self._document = document
+        self._path: KeyPath = ("pools", self.name)
+        self._keys: dict[str, Any] = {}
+        if not isinstance(name, str) or not name:
+            self._refuse("a pool's name must be text; put it into quotes")
+        elif not isinstance(keys or {}, Mapping):
+            self._refuse("must be a table of settings, or nothing at all")
+        else:
+            self._keys = {
+                str(key): expand_tree(value, env, (*self._path, str(key)), document.refuse)
+                for key, value in (keys or {}).items()
+            }
+            if kind := self._find_kind():
+                self._kind = kind
+                self._config, self._options = self._read(kind)
+                self._address = self._find_address(kind, env)
+
+    def build(self) -> Any:
+        """The pool; None, and a problem noted, if its adapter refuses."""
+        try:
+            return self._kind.build(self.name, self._address, self._config, self._options)
+        except (PoolConfigError, ImportError) as exc:
+            # Both say what to do, and never show a value.
+            self._refuse(str(exc), _field(exc))
+        except Exception as exc:
+            # A driver's message may quote the address, password and all.
+            self._refuse(f"its driver refuses these settings ({type(exc).__name__}); check the address first")
+        return None
+
+    def _refuse(self, problem: str, key: str | None = None) -> None:
+        self._document.refuse((*self._path, key) if key in self._keys else self._path, problem)
+
+    def _find_kind(self) -> Kind | None:
+        stated = self._keys.get("type")
+        if "type" in self._keys:
+            kind = KINDS.get(stated) if isinstance(stated, str) else None
+            if kind is None and stated is not BROKEN:
+                hint = suggest(stated, KINDS) if isinstance(stated, str) else ""
+                self._refuse(f"must be one of {', '.join(KINDS)}{hint if 'mean' in hint else ''}", "type")
+            return kind
+        kind = next((kind for kind in KINDS.values() if kind.is_meant_by(self.name)), None)
+        if kind is None:
+            self._refuse(
+                f"its name does not tell what kind of pool it is; add `type:` with one of {', '.join(KINDS)}"
+            )
+        return kind
+
+    def _read(self, kind: Kind) -> tuple[PoolConfig | None, dict[str, Any]]:
+        """Check every key; return the PoolConfig, if any field of it is set, and the adapter's keywords."""
+        fields: dict[str, Any] = {}
+        options: dict[str, Any] = {}
+        types = {"type": TEXT, **dict.fromkeys(kind.address_keys, TEXT), **kind.options, **_CONFIG}
+        for key, value in self._keys.items():
+            if key not in types:
+                self._refuse(f"is not known for a pool of type {kind.type}{suggest(key, types)}", key)
+            elif value is not BROKEN and key != "type":
+                try:
+                    # A mapping in Python may hold objects, such as an SSL context, for the driver to judge.
+                    fits = key in kind.options and self._document.file is None and not _is_plain(value)
+                    checked = value if fits else types[key](value)
+                except Unfit as exc:
+                    self._refuse(str(exc), key)
+                else:
+                    (fields if key in _CONFIG else options)[key] = checked
+        for key in kind.address_keys:
+            options.pop(key, None)
+        return self._configure(kind, fields, options), options
+
+    def _configure(self, kind: Kind, fields: dict[str, Any], options: dict[str, Any]) -> PoolConfig | None:
+        # Two names for one thing: the adapter's keyword and PoolConfig's field.
+        for option, name in kind.same_as.items():
+            if option in options:
+                value = options.pop(option)
+                if fields.setdefault(name, value) != value:
+                    self._refuse(f"says the same as {name}, but differs from it; remove one", option)
+        try:
+            return PoolConfig(**fields) if fields else None
+        except PoolConfigError as exc:
+            self._refuse(str(exc), _field(exc))
+            return None
+
+    def _find_address(self, kind: Kind, env: Mapping[str, str]) -> str | None:
+        given = [key for key in kind.address_keys if self._keys.get(key) is not None]
+        if len(given) > 1:
+            self._refuse(f"says the same as {given[0]}; remove one", given[1])
+        if given:
+            address = self._keys[given[0]]
+            if address == "":
+                self._refuse("is empty", given[0])
+            return str(address)
+        if kind.variable is None or any(key in self._keys for key in kind.place_keys):
+            return None
+        if not env.get(kind.variable):
+            key = kind.address_keys[0]
+            self._refuse(f"has no address; set the environment variable {kind.variable}, or write `{key}:`")
+        return env.get(kind.variable)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, list, Mapping))
+
+
+def _field(exc: Exception) -> str | None:
+    """The field that a PoolConfigError begins with, as in `min_size=5 is not allowed …`."""
+    match = re.match(r"(\w+)=", str(exc))
+    return match[1] if match else None
