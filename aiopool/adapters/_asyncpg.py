@@ -1,0 +1,90 @@
+"""What a pool needs of asyncpg that asyncpg does not offer publicly. Read against its versions 0.30 to 0.32.
+
+`connection` is an `asyncpg.Connection`; it is `Any` here because type stubs don't show what is private.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+
+class Callbacks:
+    """The callbacks that belong to a connection itself, and the way back to them."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, connection: Any) -> None:
+        # asyncpg changes these sets in place and never replaces them.
+        sets = (connection._log_listeners, connection._query_loggers, connection._termination_listeners)
+        self._own = [(callbacks, frozenset(callbacks)) for callbacks in sets]
+
+    def restore(self, connection: Any) -> bool:
+        """Forget what a caller left on the client's side; return whether it listened for notifications.
+
+        asyncpg's public `reset()` does this too, but with a round trip more if a transaction is open, which
+        it also reports to the loop's exception handler.
+        """
+        for callbacks, own in self._own:
+            if callbacks != own:
+                callbacks.clear()
+                callbacks.update(own)
+        listened = bool(connection._listeners)
+        connection._listeners.clear()
+        # Or the next caller's transaction would be taken for a savepoint inside this one.
+        connection._top_xact = None
+        # Statements, cursors and transactions made under an earlier count refuse to work: their caller may
+        # still have them.
+        connection._pool_release_ctr += 1
+        return listened
+
+
+def is_broken(connection: Any, error: BaseException | None) -> bool:
+    """Judges by the connection's own state; what left the caller's block is the caller's business.
+
+    After a cancellation or a query's timeout the connection is good. asyncpg asks the server to cancel the
+    query in a callback of the future that the caller awaits, added before the caller's own wake-up: so it has
+    asked by the time the caller's block is left. It passes over the rest of the answer, and `cancellation`
+    waits for its end.
+    """
+    if connection.is_closed():
+        return True
+    # Reading is paused between two pieces of a COPY TO, and only then. What comes next is another piece.
+    if not connection._transport.is_reading():
+        return True
+    return not is_cancelling(connection) and _is_in_use(connection)
+
+
+def is_cancelling(connection: Any) -> bool:
+    """Whether a query was cancelled, and nobody has awaited `cancellation` since."""
+    return bool(connection._protocol._is_cancelling())
+
+
+def cancellation(connection: Any) -> Awaitable[object]:
+    """Ends when the server has closed the connection that carried the cancel request, and the query is over.
+
+    The server closes it after it has signalled the backend, so the signal cannot hit a query that is sent
+    later; and the protocol drops every message up to the ReadyForQuery of the cancelled query. If the request
+    could not be sent, the connection is closed, or this raises.
+    """
+    waiting: Awaitable[object] = connection._protocol._wait_for_cancellation()
+    return waiting
+
+
+def _is_in_use(connection: Any) -> bool:
+    """Whether an operation is still running, in a task that the caller has left behind.
+
+    `_drain_cancels` cancels a running operation and waits for it; if there is none, its first step is its
+    last. Before asyncpg 0.32, which brought it, the next operation fails with "another operation is in
+    progress" instead.
+    """
+    drain = getattr(connection._protocol, "_drain_cancels", None)
+    if drain is None:
+        return False
+    first_step = drain()
+    try:
+        first_step.send(None)
+    except StopIteration:
+        return False
+    first_step.close()
+    return True

@@ -1,0 +1,299 @@
+"""`DatabasePool`: PostgreSQL through asyncpg.
+
+Read from the top: the class that callers use, and in its second half the few callables that tell the pool how
+to open, check, reset and close a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from ssl import SSLError
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
+from urllib.parse import unquote
+from weakref import WeakKeyDictionary
+
+from aiopool.adapters import missing_driver
+from aiopool.adapters._asyncpg import Callbacks, cancellation, is_broken, is_cancelling
+from aiopool.adapters.face import PoolFace
+from aiopool.config import PoolConfig
+from aiopool.errors import PoolConfigError, PoolError
+from aiopool.lease import Lease
+from aiopool.pool import CONFIGURED, ConnectionPool
+
+try:
+    import asyncpg
+except ModuleNotFoundError as exc:
+    if exc.name != "asyncpg":
+        raise
+    raise missing_driver("asyncpg", "postgres") from None
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+R = TypeVar("R")
+Row: TypeAlias = asyncpg.Record
+ResetMode = Literal["session", "transaction", "none"]
+Isolation = Literal["read_uncommitted", "read_committed", "repeatable_read", "serializable"]
+
+#: Back to the session as it was at login, in one message. The server runs the statements of one simple query as
+#: one transaction, and none of these refuses to run in one. (DISCARD ALL does; it would also drop the prepared
+#: statements that asyncpg goes on using.) Authorization comes first, for the rest may need it. RESET ALL resets
+#: what only a superuser may set as well, such as session_replication_role.
+SESSION_RESET = (
+    "RESET SESSION AUTHORIZATION; RESET ROLE; CLOSE ALL; RESET ALL; UNLISTEN *; "
+    "SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
+)
+
+
+class DatabasePool(PoolFace[Connection]):
+    """A pool of asyncpg connections.
+
+        async with DatabasePool("postgresql://user@host/database") as db:
+            rows = await db.fetch("select * from orders where id = $1", 42)
+            async with db.transaction() as connection:
+                await connection.execute("update ...")
+
+    `connect_kwargs` go to `asyncpg.connect`; settings that must outlive a reset go into its `server_settings`.
+    `configure(connection)` runs once for each new connection; what it sets up on the client (type codecs,
+    loggers) outlives resets.
+
+    `reset` says what happens to a connection between two callers, in the background:
+
+    - `"session"`: whatever a session remembers is cleared, in one round trip: an open transaction, settings,
+      role and session authorization, temporary tables, advisory locks, cursors, LISTEN, sequence values. The
+      statements that asyncpg has prepared stay valid; so do names given by an SQL `PREPARE`.
+    - `"transaction"`: an open transaction is rolled back, with a round trip only if there is one.
+    - `"none"`: nothing is sent. A connection that comes back inside a transaction is closed, never lent.
+
+    In every mode one caller's listeners and statement objects are dead for the next, and a query that was
+    cancelled, which asyncpg then cancels on the server, is over before the connection is lent again.
+    """
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        config: PoolConfig | None = None,
+        *,
+        reset: ResetMode = "session",
+        configure: Callable[[Connection], object] | None = None,
+        name: str | None = None,
+        **connect_kwargs: Any,
+    ) -> None:
+        if reset not in get_args(ResetMode):
+            allowed = ", ".join(get_args(ResetMode))
+            raise PoolConfigError(f"reset={reset!r} is not allowed: it must be one of {allowed}")
+        _refuse_unknown(connect_kwargs)
+        self.config = config = config if config is not None else PoolConfig()
+        self._dsn = dsn
+        # The pool bounds an open already; asyncpg's own 60 s must not cut a longer bound short.
+        self._connect_kwargs = {"timeout": config.open_timeout, **connect_kwargs}
+        self._configure = configure
+        self._reset_mode = reset
+        self._own_callbacks: WeakKeyDictionary[Connection, Callbacks] = WeakKeyDictionary()
+        self.pool = ConnectionPool(
+            self._connect,
+            config,
+            configure=self._set_up,
+            validator=self._is_valid,
+            resetter=self._reset,
+            destroyer=self._close,
+            aborter=lambda connection: connection.terminate(),
+            is_broken=is_broken,
+            is_fatal=is_fatal,
+            name=name,
+        )
+
+    # ------------------------------------------------------------------------------------------- for callers
+
+    def connection(self, timeout: float | None = CONFIGURED) -> Lease[Connection]:
+        """A connection of one's own: `async with` it, or `await` it for the lease, as with `pool.acquire`."""
+        return self.pool.acquire(timeout)
+
+    @asynccontextmanager
+    async def transaction(
+        self,
+        *,
+        isolation: Isolation | None = None,
+        readonly: bool = False,
+        deferrable: bool = False,
+        timeout: float | None = CONFIGURED,
+    ) -> AsyncIterator[Connection]:
+        """A connection in a transaction: committed at the end of the block, rolled back if an exception leaves it.
+
+        `timeout` bounds the wait for the connection. A cancellation does not wait for the server: the pool
+        rolls back in the background.
+        """
+        async with self.pool.acquire(timeout) as connection:
+            # asyncpg's own, so that a `connection.transaction()` inside becomes a savepoint.
+            begin = connection.transaction(isolation=isolation, readonly=readonly, deferrable=deferrable)
+            await begin.start()
+            try:
+                yield connection
+            except Exception:
+                await self._try_to_roll_back(connection)
+                raise
+            # The server answers the COMMIT of a failed transaction with success and the word ROLLBACK.
+            if await connection.execute("COMMIT") == "ROLLBACK":
+                raise asyncpg.InFailedSQLTransactionError(
+                    "the transaction was rolled back, not committed: a statement in it failed and its error was "
+                    "caught inside the block; let it leave the block, or give the statement a savepoint of its "
+                    "own with `async with connection.transaction()`"
+                )
+
+    async def execute(self, query: str, *params: object, timeout: float | None = None) -> list[Row]:
+        """Run a statement and return its rows, [] if it has none. Without `params` it may be several statements.
+
+        Here and below, `timeout` bounds the whole call, waiting for a connection included.
+        """
+
+        async def run(connection: Connection, left: float | None) -> list[Row]:
+            try:
+                return await connection.fetch(query, *params, timeout=left)
+            except asyncpg.PostgresSyntaxError:
+                # Several statements can't be prepared, and nothing of them has been run.
+                if params or ";" not in query.strip().rstrip(";"):
+                    raise
+                await connection.execute(query, timeout=left)
+                return []
+
+        return await self._run(run, timeout)
+
+    async def fetch(self, query: str, *params: object, timeout: float | None = None) -> list[Row]:
+        """All rows."""
+        return await self._run(lambda conn, left: conn.fetch(query, *params, timeout=left), timeout)
+
+    async def fetchrow(self, query: str, *params: object, timeout: float | None = None) -> Row | None:
+        """The first row, or None."""
+        return await self._run(lambda conn, left: conn.fetchrow(query, *params, timeout=left), timeout)
+
+    async def fetchval(
+        self, query: str, *params: object, column: int = 0, timeout: float | None = None
+    ) -> Any:
+        """One value of the first row, or None."""
+        return await self._run(
+            lambda conn, left: conn.fetchval(query, *params, column=column, timeout=left), timeout
+        )
+
+    async def executemany(
+        self, query: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
+    ) -> None:
+        """Run a statement once for each of `args`, all or nothing."""
+        await self._run(lambda conn, left: conn.executemany(query, args, timeout=left), timeout)
+
+    async def _run(
+        self, work: Callable[[Connection, float | None], Awaitable[R]], timeout: float | None
+    ) -> R:
+        if timeout is None:
+            async with self.pool.acquire() as connection:
+                return await work(connection, None)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
+        limit = self.config.acquire_timeout
+        async with self.pool.acquire(timeout if limit is None else min(timeout, limit)) as connection:
+            return await work(connection, deadline - clock())
+
+    async def _try_to_roll_back(self, connection: Connection) -> None:
+        # The caller's error matters more than one of the rollback; what remains undone, the reset will do.
+        try:
+            if connection.is_in_transaction():
+                await connection.execute("ROLLBACK", timeout=self.config.reset_timeout)
+        except Exception:
+            return
+
+    # ------------------------------------------------------------------------------------------- for the pool
+
+    async def _connect(self) -> Connection:
+        try:
+            return await asyncpg.connect(self._dsn, **self._connect_kwargs)
+        except ValueError as exc:
+            if isinstance(exc, SSLError):
+                raise
+            error = _bad_parameters(exc, self._dsn)
+        # Raised here because inside `except` it would carry the original along, DSN and all.
+        raise error
+
+    async def _set_up(self, connection: Connection) -> None:
+        # A server that goes away takes its idle connections out of the pool at once.
+        connection.add_termination_listener(self.pool.evict)
+        if self._configure is not None and inspect.isawaitable(result := self._configure(connection)):
+            await result
+        self._own_callbacks[connection] = Callbacks(connection)
+
+    async def _is_valid(self, connection: Connection) -> bool:
+        query = self.config.validation_query or "SELECT 1"
+        await connection.execute(query, timeout=self.config.validate_timeout)
+        return not connection.is_in_transaction()
+
+    def _reset(self, connection: Connection) -> Awaitable[None] | None:
+        listened = self._own_callbacks[connection].restore(connection)
+        mode = self._reset_mode
+        needs_more = mode == "session" or (mode == "transaction" and listened)
+        if needs_more or connection.is_in_transaction() or is_cancelling(connection):
+            return self._restore(connection, listened)
+        return None
+
+    async def _restore(self, connection: Connection, listened: bool) -> None:
+        # First of all: only then does the connection know whether it is in a transaction.
+        await cancellation(connection)
+        mode = self._reset_mode
+        statements = []
+        if connection.is_in_transaction():
+            if mode == "none":
+                raise PoolError(
+                    "a connection came back inside a transaction, and reset='none' sends no ROLLBACK"
+                )
+            statements.append("ROLLBACK")
+        if mode == "session":
+            statements.append(SESSION_RESET)
+        elif mode == "transaction" and listened:
+            statements.append("UNLISTEN *")
+        if statements:
+            await connection.execute("; ".join(statements), timeout=self.config.reset_timeout)
+
+    async def _close(self, connection: Connection) -> None:
+        await connection.close(timeout=self.config.close_timeout)
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether opening again cannot help: wrong password or certificate, unknown database, wrong parameters.
+
+    A server that is starting, stopping, full or out of reach may be better soon.
+    """
+    return isinstance(
+        error,
+        (
+            ValueError,  # PoolConfigError and SSLCertVerificationError are some
+            TypeError,
+            asyncpg.InvalidAuthorizationSpecificationError,  # InvalidPasswordError is one
+            asyncpg.InvalidCatalogNameError,
+            asyncpg.InsufficientPrivilegeError,
+        ),
+    )
+
+
+def _refuse_unknown(connect_kwargs: dict[str, Any]) -> None:
+    known = inspect.signature(asyncpg.connect).parameters
+    for name in connect_kwargs:
+        if name not in known:
+            raise TypeError(
+                f"DatabasePool got an unexpected keyword {name!r}: it takes those of asyncpg.connect(); "
+                "the pool's own settings go into PoolConfig"
+            )
+
+
+def _bad_parameters(error: ValueError, dsn: str | None) -> PoolConfigError:
+    """asyncpg's complaint, but not its words if one of them might come from the DSN and be the password."""
+    text, dsn = str(error), dsn or ""
+    secret = set(re.findall(r"\w+", f"{dsn} {unquote(dsn)}".lower())) - {"postgres", "postgresql", "sslmode"}
+    told = "" if secret & set(re.findall(r"\w+", text.lower())) else f" ({text})"
+    return PoolConfigError(
+        f"asyncpg refuses the connection parameters{told}: write the DSN as "
+        "postgresql://user:password@host:5432/database, with what is special in the password percent-encoded "
+        "(@ as %40, / as %2F, : as %3A, # as %23, ? as %3F), or pass host=, user=, password= as keywords"
+    )

@@ -1,0 +1,106 @@
+"""What listeners are told. Each event says which pool, when (seconds on its clock), and what it is about."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiopool.connection import PooledConnection
+from aiopool.stats import Reason
+
+if TYPE_CHECKING:
+    from aiopool.pool import ConnectionPool
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    pool: ConnectionPool[Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Event):
+    info: PooledConnection[Any]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFailed(Event):
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired(Event):
+    info: PooledConnection[Any]
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Released(Event):
+    info: PooledConnection[Any]
+    held: float
+
+
+@dataclass(frozen=True, slots=True)
+class Closed(Event):
+    info: PooledConnection[Any]
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Leaked(Event):
+    """`stack` is the text of the stack that acquired the lease; `returned` is True when it came back after all."""
+
+    info: PooledConnection[Any]
+    held: float
+    stack: str
+    returned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shed(Event):
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resized(Event):
+    min_size: int
+    max_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drained(Event):
+    over: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended(Event):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(Event):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable(Event):
+    """Nothing could be opened for `unavailable_after`, or never will be (a fatal error)."""
+
+    error: BaseException
+
+
+Listener = Callable[[Event], object]
+
+log = logging.getLogger("aiopool")
+
+
+def tell(listeners: Iterable[Listener], event: Event) -> None:
+    """A listener that raises disturbs nobody."""
+    for listener in listeners:
+        try:
+            listener(event)
+        except Exception:
+            log.exception("a listener of pool %r raised on %s", event.pool.name, type(event).__name__)

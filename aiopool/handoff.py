@@ -1,0 +1,186 @@
+"""One line of waiting callers and one stack of idle connections: `HandoffQueue`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import islice
+from typing import Generic, TypeVar
+
+from aiopool.connection import Place, PooledConnection
+from aiopool.errors import PoolError
+from aiopool.policies.codel import CoDel
+
+T = TypeVar("T")
+
+
+class Waiter(Generic[T]):
+    """A caller in the line. Its future gets a connection, leased to it already, or the error that it is to raise."""
+
+    __slots__ = ("future", "since")
+
+    def __init__(self, future: asyncio.Future[PooledConnection[T] | PoolError], since: float) -> None:
+        self.future = future
+        self.since = since
+
+
+class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
+    """An `asyncio.LifoQueue` that hands over: what is put goes to the head of the line, and nobody overtakes it.
+
+    The inherited queue only wakes a getter, so that whoever calls `get` before it runs takes the item (barging). Here
+    ownership moves at the moment of the hand-off, and a waiter who is cancelled in that very turn gives it back.
+    """
+
+    #: In the order they came. A waiter leaves in O(1), so `waiting` is exact and 30,000 timeouts cost no scan.
+    _line: OrderedDict[Waiter[T], None]
+    #: Last in, first out: what may be lent now, that is idle, or leased with room for more. Empty while anybody
+    #: waits, but for connections that must be checked first, and while paused.
+    _queue: list[PooledConnection[T]]
+
+    def __init__(
+        self,
+        *,
+        give_back: Callable[[PooledConnection[T]], None],
+        timed_out: Callable[[Waiter[T]], PoolError],
+        shed: Callable[[Waiter[T]], PoolError],
+        codel: CoDel | None = None,
+    ) -> None:
+        super().__init__()
+        self._queue = []
+        self._line = OrderedDict()
+        self._give_back = give_back
+        self._timed_out = timed_out
+        self._shed = shed
+        self._codel = codel
+        self.is_paused = False
+        #: Some connection carries several leases: then the fullest is lent first, so that the others can go.
+        self.is_shared = False
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    @property
+    def head(self) -> Waiter[T] | None:
+        return next(iter(self._line), None)
+
+    @property
+    def lendable(self) -> list[PooledConnection[T]]:
+        """A copy, the one to be lent next last."""
+        return self._queue[:]
+
+    # -- the stack
+
+    def get_nowait(self) -> PooledConnection[T]:
+        """Takes what is to be lent next; raises `asyncio.QueueEmpty` if there is none or if others wait for it."""
+        if self._line or self.is_paused or not self._queue:
+            raise asyncio.QueueEmpty
+        return self.pop()
+
+    def pop(self) -> PooledConnection[T]:
+        if not self.is_shared:
+            return self._queue.pop()
+        fullest = max(range(len(self._queue)), key=lambda i: self._queue[i].leases)
+        return self._queue.pop(fullest)
+
+    def put_back(self, item: PooledConnection[T]) -> None:
+        """Undoes a `get_nowait`, or returns what was lent but has room for more."""
+        self._queue.append(item)
+
+    def put_nowait(self, item: PooledConnection[T], now: float = 0.0) -> None:
+        """To the head of the line, at the time `now`; what nobody waits for goes onto the stack."""
+        if self.is_shared:
+            self.discard(item)
+        while self._line and not self.is_paused and item.leases < item.capacity:
+            waiter = self._next_waiter(now)
+            if waiter is not None:
+                item.mark_used(now)
+                waiter.future.set_result(item)
+        if item.leases < item.capacity:
+            if not item.leases:
+                item.place = Place.IDLE
+            self._queue.append(item)
+
+    def discard(self, item: PooledConnection[T]) -> None:
+        """Takes that one off the stack, if it is there."""
+        if item in self._queue:
+            self._queue.remove(item)
+
+    # -- the line
+
+    def join(self, now: float) -> Waiter[T]:
+        if self._codel is not None and not self._line:
+            self._codel.line_is_empty()
+        waiter: Waiter[T] = Waiter(asyncio.get_running_loop().create_future(), now)
+        self._line[waiter] = None
+        return waiter
+
+    async def wait(self, waiter: Waiter[T], timeout: float | None = None) -> PooledConnection[T]:
+        """Waits for that place in the line to be served. Raises what it was refused with."""
+        timer = None
+        if timeout is not None and not waiter.future.done():
+            timer = waiter.future.get_loop().call_later(timeout, self._time_out, waiter)
+        try:
+            outcome = await waiter.future
+        except BaseException:
+            self._line.pop(waiter, None)
+            self._pass_on(waiter)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if isinstance(outcome, PoolError):
+            raise outcome
+        return outcome
+
+    async def get(self) -> PooledConnection[T]:
+        return await self.wait(self.join(asyncio.get_running_loop().time()))
+
+    def leave(self, waiter: Waiter[T]) -> None:
+        self._line.pop(waiter, None)
+
+    def refuse(self, waiter: Waiter[T], error: PoolError) -> None:
+        self._line.pop(waiter, None)
+        if not waiter.future.done():
+            waiter.future.set_result(error)
+
+    def refuse_all(self, error: Callable[[Waiter[T]], PoolError]) -> None:
+        for waiter in list(self._line):
+            self.refuse(waiter, error(waiter))
+
+    def shed_if_stuck(self, now: float) -> None:
+        """For when nothing returns: refuses all who have waited too long, if the queue stands."""
+        head = self.head
+        if head is None or self._codel is None or not self._codel.is_stuck(now, now - head.since):
+            return
+        for waiter in list(self._line):
+            if now - waiter.since <= 2 * self._codel.target:
+                break
+            self.refuse(waiter, self._shed(waiter))
+
+    def is_among_first(self, waiter: Waiter[T], count: int) -> bool:
+        return any(other is waiter for other in islice(self._line, count))
+
+    def _next_waiter(self, now: float) -> Waiter[T] | None:
+        waiter, _ = self._line.popitem(last=False)
+        if waiter.future.done():  # cancelled in this very turn
+            return None
+        if self._codel is not None:
+            if self._codel.is_to_shed(now, now - waiter.since):
+                waiter.future.set_result(self._shed(waiter))
+                return None
+            if not self._line:
+                self._codel.line_is_empty()
+        return waiter
+
+    def _time_out(self, waiter: Waiter[T]) -> None:
+        if not waiter.future.done():
+            self.refuse(waiter, self._timed_out(waiter))
+
+    def _pass_on(self, waiter: Waiter[T]) -> None:
+        """The waiter was cancelled: what it was handed in the same turn is the next one's."""
+        if waiter.future.done() and not waiter.future.cancelled():
+            outcome = waiter.future.result()
+            if isinstance(outcome, PooledConnection):
+                self._give_back(outcome)

@@ -1,0 +1,217 @@
+"""The worker that keeps connections healthy: retires, checks, resets, and watches over leases."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Awaitable, Iterable
+from typing import Any, Generic, Protocol, TypeVar
+
+from aiopool.config import PoolConfig
+from aiopool.connection import Place, PooledConnection
+from aiopool.handoff import HandoffQueue
+from aiopool.lifecycle import Lifecycle
+from aiopool.opener import Opener
+from aiopool.stats import Reason
+from aiopool.watch import Watch
+
+T = TypeVar("T")
+SHORTEST_SLEEP = 0.001
+
+log = logging.getLogger("aiopool")
+
+
+class Host(Protocol[T]):
+    """What the health worker needs of its pool."""
+
+    name: str
+
+    @property
+    def config(self) -> PoolConfig: ...
+    @property
+    def connections(self) -> Iterable[PooledConnection[T]]: ...
+    @property
+    def watches(self) -> Iterable[Watch[T]]: ...
+
+    @property
+    def opener(self) -> Opener[T]: ...
+    def now(self) -> float: ...
+    @property
+    def surplus(self) -> int:
+        """Connections above `min_size`."""
+
+    def covers_until(self, now: float) -> float:
+        """Until when a waiter may count on a check that begins now."""
+
+    def give(self, info: PooledConnection[T], now: float) -> None:
+        """To the head of the line, or to idle."""
+
+    def retire(self, info: PooledConnection[T], reason: Reason) -> None: ...
+    def found_dead(self) -> None:
+        """An idle connection turned out dead: the others may be dead as well."""
+
+    def leaked(self, watch: Watch[T], now: float) -> None: ...
+    def reclaim(self, watch: Watch[T], now: float) -> None: ...
+
+
+class Health(Generic[T]):
+    """Sleeps until the next due date. What begins later is due later, so nobody has to wake it for a new lease."""
+
+    def __init__(self, host: Host[T], line: HandoffQueue[T], lifecycle: Lifecycle[T]) -> None:
+        self._host = host
+        self._line = line
+        self._lifecycle = lifecycle
+        #: Connections in check or in reset, each with the task that works on it.
+        self.in_care: dict[PooledConnection[T], asyncio.Task[bool]] = {}
+        self._next_patrol = host.now() + host.config.health_check_interval
+        self._wake: asyncio.Future[None] | None = None
+        self._task = lifecycle.spawn(_keep_healthy(weakref.ref(self)), "health")
+
+    def close(self) -> None:
+        self._task.cancel()
+        for task in self.in_care.values():
+            task.cancel()
+
+    def wake(self) -> None:
+        """A due date may have come nearer."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # -- one connection
+
+    def check(self, info: PooledConnection[T]) -> asyncio.Task[bool]:
+        """Validates a connection that was taken off the stack; whoever heads the line by then gets it."""
+        info.place = Place.CHECKING
+        info.covers_until = self._host.covers_until(self._host.now())
+        task = self._lifecycle.spawn(self._check(info), "check")
+        self.in_care[info] = task
+        return task
+
+    async def _check(self, info: PooledConnection[T]) -> bool:
+        is_valid = False
+        try:
+            is_valid = await self._lifecycle.validate(info.connection)
+        finally:  # also when the pool closes and cancels us
+            self._let_go(info, None if is_valid else Reason.INVALID)
+            if not is_valid:
+                self._host.found_dead()
+        return is_valid
+
+    def reset(self, info: PooledConnection[T], rest: Awaitable[object], covers_until: float) -> None:
+        """Ends a reset that takes time, in the background."""
+        info.place = Place.RESETTING
+        info.covers_until = covers_until
+        self.in_care[info] = self._lifecycle.spawn(self._reset(info, rest), "reset")
+
+    async def _reset(self, info: PooledConnection[T], rest: Awaitable[object]) -> bool:
+        is_clean = False
+        try:
+            await self._lifecycle.finish_reset(rest)
+            is_clean = True
+        except Exception as exc:
+            log.debug("pool %r: a reset failed: %s", self._host.name, type(exc).__name__)
+        finally:
+            self._let_go(info, None if is_clean else Reason.RESET_FAILED)
+        return is_clean
+
+    def _let_go(self, info: PooledConnection[T], trouble: Reason | None) -> None:
+        if self.in_care.pop(info, None) is None:
+            return
+        if trouble is not None:
+            self._host.retire(info, trouble)
+            return
+        self._host.give(info, self._host.now())
+
+    async def check_all(self, infos: Iterable[PooledConnection[T]]) -> int:
+        """Checks all at once; returns how many had to go."""
+        tasks = []
+        for info in infos:
+            self._line.discard(info)
+            tasks.append(self.check(info))
+        if not tasks:
+            return 0
+        await asyncio.wait(tasks)
+        return sum(task.cancelled() or not task.result() for task in tasks)
+
+    # -- the round
+
+    def attend(self) -> float:
+        """Does what is due, and returns the seconds until something may be due again."""
+        host, config, now = self._host, self._host.config, self._host.now()
+        for watch in list(host.watches):
+            held = now - watch.since
+            if config.leak_after is not None and held >= config.leak_after and not watch.is_reported:
+                host.leaked(watch, now)
+            if config.max_hold is not None and held >= config.max_hold:
+                host.reclaim(watch, now)
+        for info in self._line.lendable:  # the one that was idle for longest first
+            if now >= info.expires_at:
+                host.retire(info, info.expires_as)
+            elif self._is_idle_for_too_long(info, now) and host.surplus > 0:
+                host.retire(info, Reason.IDLE)
+        self._line.shed_if_stuck(now)
+        if now >= self._next_patrol:
+            self._next_patrol = now + config.health_check_interval
+            if self._lifecycle.can_validate:
+                self._lifecycle.spawn(self._patrol(), "patrol")
+        host.opener.review()
+        return max(SHORTEST_SLEEP, self._next_due(now) - now)
+
+    def _is_idle_for_too_long(self, info: PooledConnection[T], now: float) -> bool:
+        limit = self._host.config.max_idle_time
+        return limit is not None and info.leases == 0 and now - info.last_used >= limit
+
+    def _next_due(self, now: float) -> float:
+        config = self._host.config
+        # The earliest that anything which has not begun yet can be due
+        due = [self._next_patrol]
+        for wait in (config.leak_after, config.max_hold, config.max_idle_time):
+            if wait is not None:
+                due.append(now + wait)
+        if config.max_lifetime is not None:
+            due.append(now + config.max_lifetime * (1.0 - config.lifetime_jitter))
+        if config.shed_target is not None:
+            due.append(now + config.shed_interval)
+        # What has begun
+        for watch in self._host.watches:
+            if config.leak_after is not None and not watch.is_reported:
+                due.append(watch.since + config.leak_after)
+            if config.max_hold is not None:
+                due.append(watch.since + config.max_hold)
+        has_surplus = self._host.surplus > 0
+        for info in self._host.connections:
+            due.append(info.expires_at)
+            if config.max_idle_time is not None and has_surplus and info.leases == 0:
+                due.append(info.last_used + config.max_idle_time)
+        # What is overdue now is held by somebody, who will see to it.
+        return min(date for date in due if date > now)
+
+    async def _patrol(self) -> None:
+        """Checks the idle connections one at a time, so that the others stay at hand."""
+        for info in self._line.lendable:
+            if info.place is Place.IDLE:
+                await self.check_all([info])
+
+
+async def _keep_healthy(health: weakref.ref[Health[Any]]) -> None:
+    """By a weak reference while it sleeps, so that a dropped pool can be collected."""
+    loop = asyncio.get_running_loop()
+    while (target := health()) is not None:
+        try:
+            delay = target.attend()
+        except Exception:
+            log.exception("pool %r: the health worker stumbled", target._host.name)
+            delay = 1.0
+        target._wake = wake = loop.create_future()
+        del target
+        timer = loop.call_later(delay, _set, wake)
+        try:
+            await wake
+        finally:
+            timer.cancel()
+
+
+def _set(wake: asyncio.Future[None]) -> None:
+    if not wake.done():
+        wake.set_result(None)

@@ -1,0 +1,233 @@
+"""The user's callables: each in the pool's own context, each bounded by its own timeout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import math
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, TypeVar
+
+from aiopool.config import PoolConfig
+from aiopool.stats import Counters
+
+T = TypeVar("T")
+R = TypeVar("R")
+Factory = Callable[[], Awaitable[T] | AbstractAsyncContextManager[T]]
+
+log = logging.getLogger("aiopool")
+
+
+class Lifecycle(Generic[T]):
+    """Opens, checks, resets and closes one connection at a time; knows nothing of pools and lines."""
+
+    def __init__(
+        self,
+        name: str,
+        config: PoolConfig,
+        counters: Counters,
+        *,
+        factory: Factory[T],
+        configure: Callable[[T], object] | None,
+        validator: Callable[[T], object] | None,
+        resetter: Callable[[T], object] | None,
+        destroyer: Callable[[T], object] | None,
+        aborter: Callable[[T], object] | None,
+    ) -> None:
+        self._name = name
+        self._config = config
+        self._counters = counters
+        self._factory = factory
+        self._configure = configure
+        self._validator = validator
+        self._resetter = resetter
+        self._destroyer = destroyer
+        self._aborter = aborter
+        #: Whose spans and tenants the callables see: the builder's, never those of the caller who happens to come by.
+        self._context = contextvars.copy_context()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        #: Set when the pool opens; leases may come back, and tasks be started, while it does not run.
+        self.loop: asyncio.AbstractEventLoop
+
+    @property
+    def can_validate(self) -> bool:
+        return self._validator is not None
+
+    @property
+    def can_reset(self) -> bool:
+        return self._resetter is not None
+
+    @property
+    def fresh_for(self) -> float:
+        """How long a connection that was proven good is lent without a check, in seconds."""
+        limit = self._config.validate_after
+        return math.inf if self._validator is None or limit is None else limit
+
+    def spawn(self, work: Coroutine[Any, Any, R], name: str) -> asyncio.Task[R]:
+        """A task of the pool's own, in its own context, kept alive until it ends."""
+        task = self.loop.create_task(
+            work, name=f"aiopool {self._name} {name}", context=self._context.copy()
+        )
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def end(self, grace: float) -> None:
+        """Waits for the tasks to end, after the pool is empty; says so of those that don't."""
+        tasks = self.tasks - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        if stuck := sorted(task.get_name() for task in tasks if not task.done()):
+            log.error("pool %r: closed, but these tasks ignore their cancellation: %s", self._name, stuck)
+
+    def _call(self, hook: Callable[[T], object], connection: T) -> object:
+        # A copy, because a context can't be entered twice and our own tasks run in copies of it as well.
+        return self._context.copy().run(hook, connection)
+
+    # -- open
+
+    async def connect(self) -> tuple[T, Owner[T] | None]:
+        """A new connection, configured, and its owner if the factory gave a context manager. Bounded by the caller."""
+        made = self._factory()
+        owner: Owner[T] | None = None
+        if inspect.isawaitable(made):
+            connection: T = await made
+        elif isinstance(made, AbstractAsyncContextManager):
+            owner = Owner(made, self.spawn)
+            connection = await owner.enter()
+        else:
+            raise TypeError(
+                f"the factory of pool {self._name!r} returned {type(made).__name__}, which is neither awaitable nor an "
+                "async context manager: make it an async function"
+            )
+        try:
+            if self._configure is not None and inspect.isawaitable(result := self._configure(connection)):
+                await result
+        except BaseException:
+            if (rest := self.begin_close(connection, owner, politely=True)) is not None:
+                await rest
+            raise
+        return connection, owner
+
+    # -- check and reset
+
+    async def validate(self, connection: T) -> bool:
+        """False, an exception and a timeout all mean that the connection is not to be lent."""
+        if self._validator is None:
+            return True
+        try:
+            async with asyncio.timeout(self._config.validate_timeout):
+                verdict = self._validator(connection)
+                return bool(await verdict if inspect.isawaitable(verdict) else verdict)
+        except Exception as exc:
+            log.debug("pool %r: a connection is invalid: %s", self._name, type(exc).__name__)
+            return False
+
+    def begin_reset(self, connection: T) -> Awaitable[object] | None:
+        """Resets; what takes time is returned, to be passed to `finish_reset`. Raises what a plain resetter raises."""
+        if self._resetter is None:
+            return None
+        result = self._call(self._resetter, connection)
+        return result if inspect.isawaitable(result) else None
+
+    async def finish_reset(self, rest: Awaitable[object]) -> None:
+        async with asyncio.timeout(self._config.reset_timeout):
+            await rest
+
+    # -- close
+
+    def begin_close(
+        self, connection: T, owner: Owner[T] | None, *, politely: bool
+    ) -> Coroutine[Any, Any, None] | None:
+        """Closes, or tears down; what takes time is returned, to be awaited. Never raises: failures are counted."""
+        rest: object = None
+        if self.loop.is_closed():
+            self._abort(connection)
+            return None
+        if not politely and self._aborter is not None:
+            self._abort(connection)
+        elif self._destroyer is not None:
+            try:
+                rest = self._call(self._destroyer, connection)
+            except Exception as exc:
+                self._failed_to_close(connection, exc)
+        if owner is not None and owner.task.done():
+            owner = None  # it ended by itself: there is nothing left to leave
+        if inspect.isawaitable(rest):
+            return self._finish_close(connection, owner, rest)
+        return None if owner is None else self._finish_close(connection, owner, None)
+
+    async def _finish_close(self, connection: T, owner: Owner[T] | None, rest: Awaitable[object] | None) -> None:
+        try:
+            async with asyncio.timeout(self._config.close_timeout):
+                if rest is not None:
+                    await rest
+                if owner is not None:
+                    await owner.leave()
+        except Exception as exc:
+            self._failed_to_close(connection, exc)
+        except BaseException:
+            self._abort(connection)
+            raise
+        finally:
+            if owner is not None:
+                owner.task.cancel()
+
+    def _failed_to_close(self, connection: T, exc: Exception) -> None:
+        self._counters.close_failures += 1
+        log.warning("pool %r: closing a connection failed: %s", self._name, type(exc).__name__)
+        self._abort(connection)
+
+    def _abort(self, connection: T) -> None:
+        if self._aborter is None:
+            return
+        try:
+            self._call(self._aborter, connection)
+        except Exception as exc:
+            self._counters.close_failures += 1
+            log.warning("pool %r: aborting a connection failed: %s", self._name, type(exc).__name__)
+
+
+class Owner(Generic[T]):
+    """The one task that enters and leaves a context manager.
+
+    anyio's cancel scopes must be left in the task that entered them, and connections are acquired, released and closed
+    by whichever task comes by. If `task` ends by itself, the connection is dead.
+    """
+
+    def __init__(
+        self,
+        manager: AbstractAsyncContextManager[T],
+        spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]],
+    ) -> None:
+        self._manager = manager
+        self._entered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._leaves = asyncio.Event()
+        self.task = spawn(self._live(), "owner")
+
+    async def enter(self) -> T:
+        try:
+            await asyncio.wait((self.task, self._entered), return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            self._leaves.set()
+            self.task.cancel()
+            await asyncio.wait((self.task,))
+            raise
+        if not self._entered.done():
+            await self.task
+            raise ConnectionError("the factory's context manager ended without giving a connection")
+        return self._entered.result()
+
+    async def leave(self) -> None:
+        self._leaves.set()
+        await asyncio.wait((self.task,))
+        if not self.task.cancelled() and (exc := self.task.exception()) is not None:
+            raise exc
+
+    async def _live(self) -> None:
+        async with self._manager as connection:
+            self._entered.set_result(connection)
+            await self._leaves.wait()

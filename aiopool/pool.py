@@ -1,0 +1,552 @@
+"""`ConnectionPool`: one line of waiting callers, one stack of idle connections, one semaphore over both.
+
+    acquire ─► idle? ─ yes ─► fresh? ─ yes ─► lease ─► the caller ─► release (never waits)
+                 │ no            │ no: check it first                   │
+                 ▼               ▼                                      ▼
+            stand in line ◄── whichever comes first ── returned ◄── reset in the background
+                                                    └─ newly opened ◄── the opener, under the semaphore
+            the health worker: retire, check what is idle, keep min_size
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+import warnings
+from asyncio import QueueEmpty
+from collections.abc import Callable
+from dataclasses import replace
+from enum import Enum
+from threading import get_ident
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
+
+from aiopool import events, fork
+from aiopool.config import PoolConfig
+from aiopool.connection import Place, PooledConnection
+from aiopool.errors import Phase, PoolConfigError, PoolError, PoolTimeout
+from aiopool.handoff import HandoffQueue, Waiter
+from aiopool.lease import Lease
+from aiopool.lifecycle import Factory, Lifecycle
+from aiopool.policies.broken import says_broken, says_hopeless
+from aiopool.policies.codel import CoDel
+from aiopool.policies.growth import OpenTime
+from aiopool.refusals import Refusals
+from aiopool.stats import Counters, Histogram, PoolStats, Reason
+from aiopool.stock import Stock
+from aiopool.watch import Watch
+
+T = TypeVar("T")
+
+#: The timeout of an `acquire` that was given none.
+CONFIGURED: Any = cast(Any, object())
+
+_numbers = itertools.count(1)
+
+
+class State(Enum):
+    NEW = "new"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class ConnectionPool(Generic[T]):
+    """A pool of connections of any kind, on one event loop. Not thread-safe.
+
+    `factory()` returns an awaitable of a connection, or an async context manager of one. The other callables are
+    optional, and sync or async unless said otherwise: `configure(conn)` runs once before a connection is first lent;
+    `validator(conn)` returns whether it is good; `resetter(conn)` runs after a release; `destroyer(conn)` closes
+    politely; `aborter(conn)` (sync) tears down at once. `is_broken(conn, exc)` (sync) is asked at every release,
+    `is_fatal(exc)` (sync) when opening fails. They run in the context that the pool was built in.
+    """
+
+    # What the fast path touches; set when the pool opens.
+    _stock: Stock[T]
+    _loop: asyncio.AbstractEventLoop
+    _thread: int
+    _now: Callable[[], float]
+
+    def __init__(
+        self,
+        factory: Factory[T],
+        config: PoolConfig | None = None,
+        *,
+        configure: Callable[[T], object] | None = None,
+        validator: Callable[[T], object] | None = None,
+        resetter: Callable[[T], object] | None = None,
+        destroyer: Callable[[T], object] | None = None,
+        aborter: Callable[[T], object] | None = None,
+        is_broken: Callable[[T, BaseException | None], bool] | None = None,
+        is_fatal: Callable[[BaseException], bool] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._state = State.NEW
+        self.name = name if name is not None else f"pool-{next(_numbers)}"
+        self._config = config if config is not None else PoolConfig()
+        self._counters = Counters()
+        self._refusals = Refusals(self.name, self.stats)
+        self._lifecycle: Lifecycle[T] = Lifecycle(
+            self.name,
+            self._config,
+            self._counters,
+            factory=factory,
+            configure=configure,
+            validator=validator,
+            resetter=resetter,
+            destroyer=destroyer,
+            aborter=aborter,
+        )
+        self._judge_broken = is_broken
+        self._judge_fatal = is_fatal if is_fatal is not None else says_hopeless
+        self._listeners: tuple[events.Listener, ...] = ()
+        self._open_time = OpenTime()
+        self._is_forked = False
+        self._line = self._new_line()
+
+    @property
+    def config(self) -> PoolConfig:
+        return self._config
+
+    # ------------------------------------------------------------------------------------------------ acquire
+
+    def acquire(self, timeout: float | None = CONFIGURED) -> Lease[T]:
+        """A lease: `async with pool.acquire() as conn`, or `lease = await pool.acquire()`.
+
+        `timeout` in seconds overrides `acquire_timeout`; 0: only if one is idle now; None: wait for ever. Raises
+        `PoolTimeout`, `PoolFull`, `PoolOverloaded`, `PoolUnavailable`, `PoolClosed`, `WrongLoop` or `ForkedPool`.
+        """
+        if timeout is not CONFIGURED and timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout={timeout!r} is not allowed: seconds, 0 or more, or None to wait for ever")
+        return Lease(self, timeout)
+
+    def _take(self) -> PooledConnection[T] | None:
+        """The fast path: what is idle, if it needs no check and nobody waits for it."""
+        try:
+            info = self._line.get_nowait()
+        except QueueEmpty:
+            return None
+        now = self._now()
+        if now >= info.fresh_until or get_ident() != self._thread or not self._loop.is_running():
+            self._line.put_back(info)
+            return None
+        info.mark_used(now)
+        if info.leases < info.capacity:
+            self._line.put_back(info)
+        self._counters.acquired += 1
+        if self._listeners:
+            self._emit(events.Acquired, info, 0.0)
+        return info
+
+    async def _wait(self, timeout: float | None) -> PooledConnection[T]:
+        """The other path: stand in line for whichever comes first, a returned, a checked or a new connection."""
+        self._ensure_open()
+        if timeout is CONFIGURED:
+            timeout = self._config.acquire_timeout
+        began = self._now()
+        self._refuse_at_once(began)
+        waiter = self._line.join(began)
+        self._serve_line(began, eager=timeout == 0)
+        waits = not waiter.future.done()
+        if waits and timeout == 0:
+            waits = False
+            self._line.refuse(waiter, self._timed_out(waiter))
+        try:
+            info = await self._line.wait(waiter, timeout)
+        except PoolError as error:
+            self._counters.timeouts += isinstance(error, PoolTimeout)
+            raise
+        except BaseException:
+            self._counters.cancelled += 1
+            raise
+        finally:
+            waited = self._now() - began
+            if waits:
+                self._counters.waiting.record(waited)
+        if info.place is not Place.LEASED:  # the pool was closed in the same turn
+            raise self._refusals.closed()
+        self._counters.acquired += 1
+        if self._listeners:
+            self._emit(events.Acquired, info, waited)
+        return info
+
+    def _refuse_at_once(self, now: float) -> None:
+        stock, limit = self._stock, self._config.max_waiting
+        if not self._line.is_paused and stock.opener.is_down(stock.alive, now):
+            raise self._refusals.unavailable(0.0, stock.opener.last_error)
+        if limit is not None:
+            # Callers beyond what the pool can carry at all: only they queue for a return.
+            carries = self._config.max_size * self._config.max_shares
+            if self._line.waiting + stock.in_use + 1 - carries > limit:
+                self._counters.rejected += 1
+                raise self._refusals.full(limit)
+
+    def _serve_line(self, now: float, *, eager: bool = False) -> None:
+        """What is idle for those who wait: at once if it is fresh, else after a check; and new ones for the rest."""
+        line, stock = self._line, self._stock
+        while line.waiting > len(stock.health.in_care) and not line.is_paused and not line.empty():
+            info = line.pop()
+            if now >= info.expires_at:
+                stock.retire(info, info.expires_as)
+            elif now < info.fresh_until or info.leases:
+                stock.give(info, now)
+            else:
+                stock.health.check(info)
+        stock.opener.review(eager=eager)
+
+    def _timed_out(self, waiter: Waiter[T]) -> PoolError:
+        stock = self._stock
+        checking = sum(info.place is Place.CHECKING for info in stock.health.in_care)
+        phase: Phase = "wait"
+        if self._line.is_among_first(waiter, checking):
+            phase = "validate"
+        elif not stock.alive:
+            phase = "open"
+        return self._refusals.timed_out(phase, self._now() - waiter.since, stock.opener.last_error)
+
+    def _shed(self, waiter: Waiter[T]) -> PoolError:
+        waited = self._now() - waiter.since
+        self._counters.shed += 1
+        self._emit(events.Shed, waited)
+        return self._refusals.overloaded(waited, self._config.shed_target or 0.0)
+
+    # ------------------------------------------------------------------------------------------------ release
+
+    def _release(self, lease: Lease[T], exc: BaseException | None, *, is_wanted: bool = True) -> None:
+        """One synchronous step, so that nothing can be cancelled half-way; what takes time goes to the background."""
+        info, watch, stock = lease.info, lease._watch, self._stock
+        now = self._now()
+        began = info.last_used
+        if watch is not None:
+            if watch.is_reclaimed:
+                if isinstance(exc, Exception):
+                    raise self._refusals.expired(self._config.max_hold) from exc
+                return
+            began = watch.since
+        if info.place is not Place.LEASED:  # the pool was closed under its holder
+            return
+        if watch is not None:
+            stock.unwatch(watch, now)
+        self._counters.using.record(now - began)
+        info.leases -= 1
+        info.last_used = now
+        if self._line.waiting:
+            stock.opener.returned(now - began)
+        if self._listeners:
+            self._emit(events.Released, info, now - began)
+        if not is_wanted:
+            stock.retire(info, Reason.DISCARDED)
+        elif (exc is not None or self._judge_broken is not None) and self._is_broken(info, exc):
+            stock.retire(info, Reason.BROKEN)
+            if isinstance(exc, (ConnectionError, EOFError)):
+                stock.found_dead()
+        elif now >= info.expires_at:
+            stock.retire(info, info.expires_as)
+        elif self._config.max_uses is not None and info.use_count >= self._config.max_uses:
+            stock.retire(info, Reason.USES)
+        elif info.leases or not self._lifecycle.can_reset or stock.reset(info, now):
+            stock.give(info, now)
+
+    def _is_broken(self, info: PooledConnection[T], exc: BaseException | None) -> bool:
+        if self._judge_broken is None:
+            return says_broken(exc, cancellation_breaks=self._config.max_shares == 1)
+        try:
+            return bool(self._judge_broken(info.connection, exc))
+        except Exception:
+            return True
+
+    def _watch(self, info: PooledConnection[T]) -> Watch[T]:
+        config = self._config
+        with_stack = config.leak_after is not None or config.max_hold is not None
+        watch = Watch(info, self._now(), with_stack=with_stack)
+        self._stock.watches[watch] = None
+        return watch
+
+    def _lost(self, lease: Lease[T]) -> None:
+        """A lease was garbage-collected while held: at any moment, in any thread, so the rest is for the loop."""
+        watch = lease._watch
+        stack = f"; acquired at:\n{watch.stack}" if watch is not None and watch.stack else ""
+        warnings.warn(
+            f"a lease of pool {self.name!r} was dropped without being released: use `async with pool.acquire()`{stack}",
+            ResourceWarning,
+            source=lease,
+            stacklevel=3,
+        )
+        if not self._loop.is_closed() and not self._is_forked:
+            self._loop.call_soon_threadsafe(self._stock.lost, lease.info, watch)
+
+    # ------------------------------------------------------------------------------------------ open and close
+
+    async def open(self, wait: bool = True, timeout: float | None = None) -> None:
+        """Starts the workers; with `wait`, returns when `min_size` connections stand.
+
+        Raises `PoolUnavailable` if they can't be had, or not within `timeout` seconds, and leaves nothing behind. On
+        an open pool it only waits. A closed pool may be opened again, on another loop too.
+        """
+        before = self._state
+        self._ensure_open(may_reopen=True)
+        if not wait:
+            return
+        try:
+            reached = self._stock.await_min_size()
+            await asyncio.wait((reached,), timeout=timeout)
+            if not reached.done():
+                raise self._refusals.unavailable(
+                    timeout or 0.0, self._stock.opener.last_error, f"did not reach min_size={self._config.min_size}"
+                )
+            if (error := reached.result()) is not None:
+                raise error
+        except BaseException:
+            if before is not State.OPEN:
+                await self.close(timeout=0)
+                self._state = before
+            raise
+
+    def _ensure_open(self, *, may_reopen: bool = False) -> None:
+        """Opens a pool that was never open; raises unless it can be used, here and now."""
+        if self._is_forked:
+            raise self._refusals.forked()
+        loop = asyncio.get_running_loop()
+        if self._state is State.NEW or (may_reopen and self._state is State.CLOSED):
+            self._start(loop)
+        elif self._state is State.CLOSED:
+            raise self._refusals.closed()
+        elif loop is not self._loop:
+            raise self._refusals.wrong_loop(is_closed=self._loop.is_closed())
+        elif self._state is State.CLOSING:
+            raise self._refusals.closing() if may_reopen else self._refusals.closed()
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = self._lifecycle.loop = loop
+        self._thread = get_ident()
+        self._now = _clock(loop)
+        self._line = self._new_line()
+        self._state = State.OPEN
+        self._is_watching = self._line.is_shared or bool(self._config.leak_after or self._config.max_hold)
+        self._stock = Stock(
+            self.name,
+            self._config,
+            now=self._now,
+            line=self._line,
+            lifecycle=self._lifecycle,
+            counters=self._counters,
+            refusals=self._refusals,
+            open_time=self._open_time,
+            judge_fatal=self._judge_fatal,
+            emit=self._emit,
+        )
+        fork.watch(self)
+
+    def _new_line(self) -> HandoffQueue[T]:
+        config = self._config
+        line: HandoffQueue[T] = HandoffQueue(
+            give_back=lambda info: self._stock.give_back(info),
+            timed_out=self._timed_out,
+            shed=self._shed,
+            codel=CoDel(config.shed_target, config.shed_interval) if config.shed_target is not None else None,
+        )
+        line.is_shared = config.max_shares > 1
+        return line
+
+    async def close(self, timeout: float | None = 10.0) -> None:
+        """Refuses newcomers, fails the waiting, waits for leases up to `timeout` seconds, then closes under them.
+
+        0 terminates, None waits for ever. Idempotent; a cancelled close terminates. Afterwards every connection is
+        closed and no task is left, unless a factory or a destroyer ignores its cancellation: that is logged.
+        """
+        if self._state in (State.NEW, State.CLOSED) or self._is_forked:
+            self._state = State.CLOSED
+            return
+        if asyncio.get_running_loop() is not self._loop:
+            if not self._loop.is_closed():
+                raise self._refusals.wrong_loop(is_closed=False)
+            self._abandon()
+            return
+        stock = self._stock
+        if self._state is State.OPEN:
+            self._state = State.CLOSING
+            stock.close()
+        try:
+            if timeout != 0:
+                await asyncio.wait((stock.emptied,), timeout=timeout)
+            stock.terminate()
+            await asyncio.wait((stock.emptied,), timeout=2 * self._config.close_timeout + 1)
+            await self._lifecycle.end(grace=1.0)
+        except BaseException:
+            stock.terminate()
+            raise
+        finally:
+            fork.unwatch(self)
+            if self._stock is stock:
+                self._state = State.CLOSED
+
+    def _abandon(self) -> None:
+        """The loop is closed with the pool open: nothing can be closed politely any more."""
+        self._state = State.CLOSED
+        self._stock.close()
+        self._stock.terminate()
+        self._lifecycle.tasks.clear()
+        fork.unwatch(self)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _forked(self) -> None:
+        self._is_forked = self._line.is_paused = True
+
+    def __del__(self) -> None:
+        if self._state is State.OPEN and not self._is_forked:
+            warnings.warn(
+                f"pool {self.name!r} was dropped without being closed: use `async with pool` or `await pool.close()`",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(_abandon, self._stock)
+
+    # ------------------------------------------------------------------------------------------------ control
+
+    async def drain(self, over: float = 0.0) -> None:
+        """Replaces every connection that exists or is being opened: the idle at once, or spread over `over` seconds.
+
+        Leased ones are replaced when they come back; this does not wait for them.
+        """
+        if not over >= 0:
+            raise ValueError(f"over={over!r} is not allowed: it must be seconds, 0 or more")
+        self._ensure_usable()
+        self._stock.drain(over)
+        self._emit(events.Drained, over)
+
+    async def check(self) -> int:
+        """Validates all idle connections now; returns how many had to be replaced."""
+        self._ensure_usable()
+        if not self._lifecycle.can_validate:
+            return 0
+        return await self._stock.health.check_all(
+            [info for info in self._line.lendable if info.place is Place.IDLE]
+        )
+
+    def evict(self, connection: T) -> None:
+        """That connection is dead or unwanted: closed now if it is idle, else when it comes back. Unknown ones: no-op."""
+        if self._state in (State.OPEN, State.CLOSING):
+            self._stock.evict(connection)
+
+    def resize(self, min_size: int | None = None, max_size: int | None = None) -> None:
+        """Growing wakes the line; shrinking closes the idle now and the leased when they come back.
+
+        Raises `PoolConfigError` for sizes that don't fit together, and changes nothing then.
+        """
+        config = self._config
+        self._config = replace(
+            config,
+            min_size=config.min_size if min_size is None else min_size,
+            max_size=config.max_size if max_size is None else max_size,
+        )
+        if self._state is State.OPEN:
+            self._stock.resize(self._config)
+            self._serve_line(self._now())
+        self._emit(events.Resized, self._config.min_size, self._config.max_size)
+
+    def suspend(self) -> None:
+        """Nothing is lent until `resume`: acquirers wait, bounded by their timeouts."""
+        if not self._line.is_paused:
+            self._line.is_paused = True
+            self._emit(events.Suspended)
+
+    def resume(self) -> None:
+        if self._line.is_paused and not self._is_forked:
+            self._line.is_paused = False
+            if self._state is State.OPEN:
+                self._serve_line(self._now())
+            self._emit(events.Resumed)
+
+    def _ensure_usable(self) -> None:
+        self._ensure_open()
+
+    # ------------------------------------------------------------------------------------------------- report
+
+    def stats(self) -> PoolStats:
+        """One exact moment of the pool, as a plain dict."""
+        counters, config = self._counters, self._config
+        stock = self._stock if self._state in (State.OPEN, State.CLOSING) else None
+        head = self._line.head
+        return {
+            "name": self.name,
+            "size": len(stock.connections) if stock else 0,
+            "available": stock.available if stock else 0,
+            "in_use": stock.in_use if stock else 0,
+            "opening": len(stock.opener.attempts) if stock else 0,
+            "waiting": self._line.waiting,
+            "min_size": config.min_size,
+            "max_size": config.max_size,
+            "acquired": counters.acquired,
+            "waited": counters.waiting.count,
+            "timeouts": counters.timeouts,
+            "rejected": counters.rejected,
+            "shed": counters.shed,
+            "cancelled": counters.cancelled,
+            "opened": counters.opened,
+            "open_failures": counters.open_failures,
+            "closed": counters.closed,
+            "closed_by": dict(counters.closed_by),
+            "close_failures": counters.close_failures,
+            "leaks": counters.leaks,
+            "wait_time": counters.waiting.total,
+            "use_time": counters.using.total,
+            "open_time": counters.opening.total,
+            "oldest_wait": self._now() - head.since if head else 0.0,
+            "oldest_lease": stock.oldest_lease if stock else 0.0,
+        }
+
+    def histograms(self) -> dict[str, Histogram]:
+        """How long callers waited, leases lasted and opening took: keys "wait", "use" and "open"."""
+        counters = self._counters
+        return {"wait": counters.waiting, "use": counters.using, "open": counters.opening}
+
+    def subscribe(self, listener: events.Listener) -> Callable[[], None]:
+        """Calls `listener(event)` for what happens (see `aiopool.events`); returns what ends that.
+
+        It runs inside the pool's own steps, so it must be quick. What it raises is logged and disturbs nobody.
+        """
+        self._listeners = (*self._listeners, listener)
+
+        def unsubscribe() -> None:
+            self._listeners = tuple(other for other in self._listeners if other is not listener)
+
+        return unsubscribe
+
+    def _emit(self, event: type[events.Event], *about: object) -> None:
+        if self._listeners:
+            events.tell(self._listeners, event(self, self._now() if hasattr(self, "_now") else 0.0, *about))
+
+    def __repr__(self) -> str:
+        s = self.stats()
+        return (
+            f"<ConnectionPool {self.name!r} {self._state.value} size={s['size']} in_use={s['in_use']} "
+            f"waiting={s['waiting']} max_size={s['max_size']}>"
+        )
+
+
+def _clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """The loop's own clock where it has one of its own (a virtual one), else the finest that there is.
+
+    uvloop's loop time stands still within a turn and counts milliseconds.
+    """
+    maker = next(kind for kind in type(loop).__mro__ if "time" in vars(kind))
+    if maker.__module__.split(".")[0] in ("asyncio", "uvloop"):
+        return time.monotonic
+    return loop.time
+
+
+def _abandon(stock: Stock[Any]) -> None:
+    stock.close()
+    stock.terminate()

@@ -1,0 +1,127 @@
+"""What a pool counts: counters, log-scale latency histograms, and the `PoolStats` snapshot of both."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from math import frexp, inf
+from typing import TypedDict
+
+
+class Reason(StrEnum):
+    """Why a connection was closed."""
+
+    IDLE = "idle"
+    LIFETIME = "lifetime"
+    USES = "uses"
+    INVALID = "invalid"
+    BROKEN = "broken"
+    DISCARDED = "discarded"
+    RECLAIMED = "reclaimed"
+    LOST = "lost"
+    RESET_FAILED = "reset_failed"
+    DRAINED = "drained"
+    SHRUNK = "shrunk"
+    POOL_CLOSED = "pool_closed"
+
+
+class PoolStats(TypedDict):
+    """One moment of a pool: a plain dict, ready for JSON. Counters go on through close and reopen.
+
+    `size` counts what is idle, in check, leased, in reset or being closed; `in_use` counts leases; `available` those
+    that could be granted now without opening. Times are seconds: totals, and the age of the oldest.
+    """
+
+    name: str
+    size: int
+    available: int
+    in_use: int
+    opening: int
+    waiting: int
+    min_size: int
+    max_size: int
+    acquired: int
+    waited: int
+    timeouts: int
+    rejected: int
+    shed: int
+    cancelled: int
+    opened: int
+    open_failures: int
+    closed: int
+    closed_by: dict[str, int]
+    close_failures: int
+    leaks: int
+    wait_time: float
+    use_time: float
+    open_time: float
+    oldest_wait: float
+    oldest_lease: float
+
+
+class Histogram:
+    """Latencies in buckets that double: bucket e holds what lies in [2**(e-1), 2**e) seconds."""
+
+    __slots__ = ("slots", "total")
+
+    _FIRST, _LAST = -23, 12  # 0.12 µs to 68 minutes; what lies outside is counted in the outermost
+
+    def __init__(self) -> None:
+        #: Indexed by the binary exponent, as `math.frexp` gives it: negative ones count from the end of the list.
+        self.slots = [0] * 128
+        self.total = 0.0
+
+    def record(self, seconds: float) -> None:
+        self.total += seconds
+        self.slots[max(-63, min(63, frexp(seconds)[1]))] += 1
+
+    @property
+    def count(self) -> int:
+        return sum(self.slots)
+
+    def buckets(self) -> list[tuple[float, int]]:
+        """(upper bound in seconds, how many took no longer) with the bounds rising; the last bound is infinite."""
+        # A duration of exactly 0 has the exponent 0; durations below the first bound belong to the first bucket.
+        cumulative = sum(self.slots[e] for e in range(-64, self._FIRST))
+        bounds = []
+        for e in range(self._FIRST, self._LAST + 1):
+            cumulative += self.slots[e]
+            bounds.append((2.0**e, cumulative))
+        bounds.append((inf, self.count))
+        return bounds
+
+
+class Counters:
+    """The figures that only grow."""
+
+    __slots__ = (
+        "acquired",
+        "cancelled",
+        "close_failures",
+        "closed_by",
+        "leaks",
+        "open_failures",
+        "opened",
+        "opening",
+        "rejected",
+        "released",
+        "shed",
+        "timeouts",
+        "using",
+        "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.acquired = self.released = 0
+        self.timeouts = self.rejected = self.shed = self.cancelled = 0
+        self.opened = self.open_failures = self.close_failures = self.leaks = 0
+        self.closed_by: dict[str, int] = {reason.value: 0 for reason in Reason}
+        #: How long callers stood in line, connections were leased, and opening took.
+        self.waiting, self.using, self.opening = Histogram(), Histogram(), Histogram()
+
+    @property
+    def closed(self) -> int:
+        return sum(self.closed_by.values())
+
+    @property
+    def in_use(self) -> int:
+        return self.acquired - self.released

@@ -1,0 +1,403 @@
+"""`Stock`: the connections of an open pool, and the owner of every move that they make from place to place.
+
+Each method is one synchronous step: it decides and records without an `await` in between, so that at any moment each
+connection is in exactly one place. What takes time runs in the background and comes back through `give` or `retire`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Callable, Coroutine
+from math import inf
+from typing import Any, Generic, TypeVar
+
+from aiopool import events
+from aiopool.config import PoolConfig
+from aiopool.connection import Place, PooledConnection
+from aiopool.errors import PoolError
+from aiopool.handoff import HandoffQueue, Waiter
+from aiopool.health import Health
+from aiopool.lifecycle import Lifecycle, Owner
+from aiopool.opener import Attempt, Demand, Opener
+from aiopool.policies.growth import OpenTime
+from aiopool.policies.lifetime import draw_lifetime
+from aiopool.refusals import Refusals
+from aiopool.stats import Counters, Reason
+from aiopool.watch import Watch
+
+T = TypeVar("T")
+
+#: Torn down rather than closed politely: the peer may be dead, or somebody may still be using it.
+_ABRUPT = {Reason.INVALID, Reason.BROKEN, Reason.RECLAIMED, Reason.LOST, Reason.RESET_FAILED}
+
+log = logging.getLogger("aiopool")
+
+
+class Stock(Generic[T]):
+    """Lives from one `open` to the `close` after it, on one event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        config: PoolConfig,
+        *,
+        now: Callable[[], float],
+        line: HandoffQueue[T],
+        lifecycle: Lifecycle[T],
+        counters: Counters,
+        refusals: Refusals,
+        open_time: OpenTime,
+        judge_fatal: Callable[[BaseException], bool],
+        emit: Callable[..., None],
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.now = now
+        self.line = line
+        self.lifecycle = lifecycle
+        self.counters = counters
+        self._refusals = refusals
+        self._judge_fatal = judge_fatal
+        self._emit = emit
+        #: Every connection that was opened and is not closed yet, in the order of opening: `size` of them.
+        self.connections: dict[PooledConnection[T], None] = {}
+        #: The leases under watch, in the order they began.
+        self.watches: dict[Watch[T], None] = {}
+        #: Done when the last connection of a closing pool is gone.
+        self.emptied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: Those who wait in `open` for `min_size` connections.
+        self._awaiting_min_size: list[asyncio.Future[PoolError | None]] = []
+        self._closing = 0
+        self._is_shrinking = False
+        self._is_closed = False
+        self._is_down = False
+        self.opener: Opener[T] = Opener(self, line, lifecycle, counters, open_time)
+        self.health: Health[T] = Health(self, line, lifecycle)
+        self.opener.review()
+
+    # -- how many
+
+    @property
+    def alive(self) -> int:
+        """Idle, in check, leased or in reset."""
+        return len(self.connections) - self._closing
+
+    @property
+    def in_use(self) -> int:
+        return sum(info.leases for info in self.connections)
+
+    @property
+    def oldest_lease(self) -> float:
+        """Seconds since the longest running lease began."""
+        if self.watches:
+            return self.now() - next(iter(self.watches)).since
+        began = [info.last_used for info in self.connections if info.leases]
+        return self.now() - min(began) if began else 0.0
+
+    @property
+    def available(self) -> int:
+        return sum(info.capacity - info.leases for info in self.line.lendable)
+
+    @property
+    def surplus(self) -> int:
+        """Connections above `min_size`."""
+        return self.alive - self.config.min_size
+
+    @property
+    def _oversize(self) -> int:
+        """Connections above `max_size`, after a shrink."""
+        return self.alive + len(self.opener.attempts) - self.config.max_size
+
+    def demand(self, now: float) -> Demand:
+        coming = [info.covers_until for info in self.health.in_care if info.covers_until > now]
+        return Demand(
+            waiting=self.line.waiting - (self.available if self.line.is_paused else 0),
+            coming=len(coming),
+            coming_until=min(coming, default=None),
+            leased=self.in_use,
+            alive=self.alive,
+            is_suspended=self.line.is_paused,
+        )
+
+    def is_awaited(self) -> bool:
+        return self.line.waiting > 0 or bool(self._awaiting_min_size)
+
+    def covers_until(self, now: float) -> float:
+        return self.opener.cover(now)
+
+    # -- a connection comes
+
+    def admit(self, connection: T, owner: Owner[T] | None, attempt: Attempt) -> None:
+        """From opening to the head of the line, or to idle."""
+        now, config = self.now(), self.config
+        lifetime = draw_lifetime(config.max_lifetime, config.lifetime_jitter)
+        info = PooledConnection(connection, now, capacity=config.max_shares, owner=owner, lifetime=lifetime)
+        this = weakref.ref(self)  # an open context manager must not keep a dropped pool alive
+        info._on_capacity = lambda info: stock.capacity_changed(info) if (stock := this()) else None
+        if owner is not None:
+            owner.task.add_done_callback(lambda task: _owner_ended(this, info, task))
+        self.connections[info] = None
+        self._is_down = False
+        self._emit(events.Opened, info, now - attempt.began_at)
+        if attempt.epoch != self.opener.epoch:
+            self.retire(info, Reason.DRAINED)
+            return
+        self.give(info, now)
+        if self.alive >= self.config.min_size:
+            self._tell_awaiting(None)
+
+    def give(self, info: PooledConnection[T], now: float) -> None:
+        """It was proven good just now: to the head of the line, or to idle, unless its time is up."""
+        if now >= info.expires_at:
+            self.retire(info, info.expires_as)
+            return
+        if self._is_shrinking and self._shrinks(info):
+            return
+        fresh_until = now + self.lifecycle.fresh_for
+        info.fresh_until = fresh_until if fresh_until < info.expires_at else info.expires_at
+        if self.line.waiting:
+            self.opener.line_moved(now)
+        elif self.config.max_idle is not None and not info.leases and self.line.qsize() >= self.config.max_idle:
+            self.retire(info, Reason.IDLE)
+            return
+        self.line.put_nowait(info, now)
+
+    def give_back(self, info: PooledConnection[T]) -> None:
+        """Handed to a caller who was cancelled in that very turn and never used it."""
+        if info.place is Place.LEASED:
+            info.leases -= 1
+            info.use_count -= 1
+            self.give(info, self.now())
+
+    def reset(self, info: PooledConnection[T], now: float) -> bool:
+        """Cleans what comes back. True if it is clean already; otherwise it comes back by itself, or is retired."""
+        if self.lifecycle.loop.is_closed():
+            self.retire(info, Reason.RESET_FAILED)
+            return False
+        try:
+            rest = self.lifecycle.begin_reset(info.connection)
+        except Exception as exc:
+            log.debug("pool %r: a reset failed: %s", self.name, type(exc).__name__)
+            self.retire(info, Reason.RESET_FAILED)
+            return False
+        if rest is None:
+            return True
+        self.health.reset(info, rest, covers_until=now + self.opener.patience())
+        return False
+
+    def capacity_changed(self, info: PooledConnection[T]) -> None:
+        """It carries more leases, or fewer, from now on."""
+        self.line.is_shared = self.line.is_shared or info.capacity > 1
+        if info.place in (Place.IDLE, Place.LEASED):
+            self.line.discard(info)
+            if info.leases < info.capacity and self.now() < info.expires_at:
+                self.line.put_nowait(info, self.now())
+
+    # -- a connection goes
+
+    def retire(self, info: PooledConnection[T], reason: Reason, *, abruptly: bool = False) -> None:
+        """Never lent again: closed now, or when its last lease is back."""
+        self.line.discard(info)
+        info.expire(-inf, Reason.POOL_CLOSED if self._is_closed else reason)
+        if info.leases or info.place in (Place.CLOSING, Place.GONE):
+            return
+        info.place = Place.CLOSING
+        self._closing += 1
+        politely = not abruptly and reason not in _ABRUPT
+        rest = self.lifecycle.begin_close(info.connection, info.owner, politely=politely)
+        if rest is None:
+            self._gone(info)
+        else:
+            self.lifecycle.spawn(self._close(info, rest), "close")
+            self.opener.review()
+
+    async def _close(self, info: PooledConnection[T], rest: Coroutine[Any, Any, None]) -> None:
+        try:
+            await rest
+        finally:
+            self._gone(info)
+
+    def _gone(self, info: PooledConnection[T]) -> None:
+        """Closed: only now its slot is free."""
+        if info.place is Place.GONE:
+            return
+        info.place = Place.GONE
+        self._closing -= 1
+        del self.connections[info]
+        self.counters.closed_by[info.expires_as] += 1
+        self.opener.slots.release()
+        self._emit(events.Closed, info, info.expires_as)
+        self.opener.review()
+        self.settled()
+
+    def evict(self, connection: T) -> None:
+        """That one is dead or unwanted."""
+        for info in list(self.connections):
+            if info.connection is connection:
+                self.retire_from_anywhere(info, Reason.BROKEN)
+
+    def retire_from_anywhere(self, info: PooledConnection[T], reason: Reason) -> None:
+        """Retires what is idle now; what is leased, in check or in reset when it comes back."""
+        if info.place is Place.IDLE:
+            self.retire(info, reason)
+        elif info.place is not Place.GONE:
+            self.line.discard(info)
+            info.expire(-inf, reason)
+
+    def found_dead(self) -> None:
+        """The other idle ones may be dead as well: check them now, before callers find out one by one."""
+        suspects = [info for info in self.line.lendable if info.place is Place.IDLE]
+        if suspects and self.lifecycle.can_validate and not self._is_closed:
+            self.lifecycle.spawn(self.health.check_all(suspects), "sweep")
+
+    # -- leases under watch
+
+    def unwatch(self, watch: Watch[T], now: float) -> None:
+        """The lease has ended in good order."""
+        del self.watches[watch]
+        if watch.is_reported:
+            held = now - watch.since
+            log.info("pool %r: the lease reported as leaked came back after %.1fs", self.name, held)
+            self._emit(events.Leaked, watch.info, held, watch.stack, True)
+
+    def leaked(self, watch: Watch[T], now: float) -> None:
+        watch.is_reported = True
+        self.counters.leaks += 1
+        log.warning(
+            "pool %r: a lease has been held for %.1fs by task %r, longer than leak_after=%ss; acquired at:\n%s",
+            self.name, now - watch.since, watch.task_name, self.config.leak_after, watch.stack,
+        )  # fmt: skip
+        self._emit(events.Leaked, watch.info, now - watch.since, watch.stack)
+
+    def reclaim(self, watch: Watch[T], now: float) -> None:
+        """Takes a lease back from a holder who does not give it back."""
+        del self.watches[watch]
+        watch.is_reclaimed = True
+        log.warning(
+            "pool %r: took back a lease held for %.1fs by task %r, longer than max_hold=%ss; acquired at:\n%s",
+            self.name, now - watch.since, watch.task_name, self.config.max_hold, watch.stack,
+        )  # fmt: skip
+        self._take_from_holder(watch.info, now - watch.since, Reason.RECLAIMED)
+
+    def lost(self, info: PooledConnection[T], watch: Watch[T] | None) -> None:
+        """A lease was garbage-collected while it was held."""
+        if watch is not None:
+            self.watches.pop(watch, None)
+        if info.place is Place.LEASED:
+            began = watch.since if watch is not None else info.last_used
+            self._take_from_holder(info, self.now() - began, Reason.LOST)
+
+    def _take_from_holder(self, info: PooledConnection[T], held: float, reason: Reason) -> None:
+        self.counters.using.record(held)
+        info.leases -= 1
+        self.retire(info, reason)
+
+    # -- all at once
+
+    def drain(self, over: float) -> None:
+        """Replaces what exists and, by the epoch, what is being opened."""
+        self.opener.epoch += 1
+        now = self.now()
+        leaving = list(self.connections)
+        for n, info in enumerate(leaving):
+            if over > 0:
+                info.expire(now + over * (n + 1) / len(leaving), Reason.DRAINED)
+            else:
+                self.retire_from_anywhere(info, Reason.DRAINED)
+        self.health.wake()
+
+    def resize(self, config: PoolConfig) -> None:
+        self.opener.slots.resize(config.max_size - self.config.max_size)
+        self.config = config
+        for info in self.line.lendable:
+            if not info.leases:
+                self._shrinks(info)
+        self._is_shrinking = self._oversize > 0
+        self.health.wake()
+        self.opener.review()
+
+    def _shrinks(self, info: PooledConnection[T]) -> bool:
+        """Closes that one if there are too many."""
+        self._is_shrinking = self._oversize > 0
+        if not self._is_shrinking:
+            return False
+        self.retire(info, Reason.SHRUNK)
+        return True
+
+    def close(self) -> None:
+        """Closes what nobody holds; what is leased is closed when it comes back."""
+        self._is_closed = True
+        self.line.refuse_all(lambda _: self._refusals.closed())
+        self._tell_awaiting(self._refusals.closed)
+        self.opener.close()
+        self.health.close()
+        for info in list(self.connections):
+            self.retire_from_anywhere(info, Reason.POOL_CLOSED)
+        self.settled()
+
+    def terminate(self) -> None:
+        """Closes what is still leased, under its holders."""
+        for info in list(self.connections):
+            if info.place is Place.LEASED:
+                info.leases = 0
+                self.retire(info, Reason.POOL_CLOSED, abruptly=True)
+        self.watches.clear()
+
+    # -- what the opener tells
+
+    def is_fatal(self, error: BaseException) -> bool:
+        try:
+            return bool(self._judge_fatal(error))
+        except Exception as exc:
+            log.warning("pool %r: is_fatal raised %s", self.name, type(exc).__name__)
+            return False
+
+    def open_failed(self, error: BaseException) -> None:
+        self._emit(events.OpenFailed, error)
+        if self.opener.is_down(0, self.now()):
+            self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
+
+    def give_up(self, error: BaseException) -> None:
+        if not self._is_down:
+            self._is_down = True
+            log.error("pool %r is unavailable: %s", self.name, type(error).__name__)
+            self._emit(events.Unavailable, error)
+        now = self.now()
+        self.line.refuse_all(lambda waiter: self._refusals.unavailable(now - waiter.since, error))
+        self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
+
+    def settled(self) -> None:
+        if self._is_closed and not self.connections and not self.opener.attempts and not self.emptied.done():
+            self.emptied.set_result(None)
+
+    # -- who waits for min_size
+
+    def await_min_size(self) -> asyncio.Future[PoolError | None]:
+        reached: asyncio.Future[PoolError | None] = asyncio.get_running_loop().create_future()
+        if self.alive >= self.config.min_size:
+            reached.set_result(None)
+        else:
+            self._awaiting_min_size.append(reached)
+            self.opener.review()
+        return reached
+
+    def _tell_awaiting(self, error: Callable[[], PoolError] | None) -> None:
+        waiting, self._awaiting_min_size = self._awaiting_min_size, []
+        for reached in waiting:
+            if not reached.done():
+                reached.set_result(error() if error else None)
+
+
+def _owner_ended(
+    stock: weakref.ref[Stock[Any]], info: PooledConnection[Any], task: asyncio.Task[None]
+) -> None:
+    """The context manager of a connection has ended. If the pool did not ask for it, the connection is dead."""
+    if not task.cancelled():
+        task.exception()
+    target = stock()
+    if target is not None and info.place not in (Place.CLOSING, Place.GONE):
+        target.retire_from_anywhere(info, Reason.BROKEN)
+
+
