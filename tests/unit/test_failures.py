@@ -1,0 +1,207 @@
+"""A backend that is down, slow or refuses: how callers learn of it, and how the pool comes back."""
+
+import asyncio
+
+import pytest
+
+from aiopool import PoolTimeout, PoolUnavailable
+from tests.fakes import Backend, Step, hold, now, release_all, settle, take, timed
+
+DOWN = Step(error=ConnectionRefusedError("nobody there"))
+
+
+async def test_a_failed_opening_is_tried_again_with_backoff(make_pool):
+    backend = Backend()
+    backend.next_opens.extend([DOWN] * 3)
+    pool = make_pool(backend, backoff_initial=0.1)
+    # Full jitter: at most 0.1 + 0.2 + 0.4.
+    assert await hold(pool) <= 0.7 + 1e-9
+    assert len(backend.attempts) == 4
+    assert pool.stats()["open_failures"] == 3
+
+
+async def test_a_backend_that_is_down_is_not_hammered(make_pool):
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend, max_size=20, unavailable_after=None)
+    callers = [take(pool, timeout=120) for _ in range(20)]
+    await asyncio.sleep(1)
+    early = len(backend.attempts)
+    await asyncio.sleep(100)
+    # One attempt per step of the one backoff, whose steps are five seconds on average.
+    assert 5 <= len(backend.attempts) - early <= 60
+    backend.opens = Step()
+    await release_all(callers)
+
+
+async def test_no_acquire_outlives_its_timeout_and_it_tells_why(make_pool):
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend)
+    elapsed, error = await timed(pool.acquire(timeout=2))
+    assert isinstance(error, PoolTimeout)
+    assert elapsed == pytest.approx(2)
+    assert error.phase == "open"
+    assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+async def test_waiting_callers_learn_that_the_backend_is_unavailable(make_pool):
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend, unavailable_after=5)
+    results = await asyncio.gather(*(timed(pool.acquire(timeout=60)) for _ in range(3)))
+    for elapsed, error in results:
+        assert isinstance(error, PoolUnavailable)
+        assert isinstance(error.__cause__, ConnectionRefusedError)
+        assert elapsed == pytest.approx(5)
+    assert len({id(error) for _, error in results}) == 3
+
+
+async def test_newcomers_fail_at_once_while_the_backend_is_unavailable(make_pool):
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend, unavailable_after=5)
+    await timed(pool.acquire())
+    for timeout in (60, None):
+        elapsed, error = await timed(pool.acquire(timeout=timeout))
+        assert elapsed == 0
+        assert isinstance(error, PoolUnavailable)
+        assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+async def test_the_pool_recovers_by_itself_within_a_step_of_the_backoff(make_pool):
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend, min_size=1, unavailable_after=5, backoff_max=10)
+    await pool.open(wait=False)
+    await asyncio.sleep(60)
+    backend.opens = Step(delay=0.1)
+    await asyncio.sleep(10.2)
+    assert await hold(pool) == 0
+
+
+async def test_newcomers_see_the_recovery_also_when_nobody_waits_meanwhile(make_pool):
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend, unavailable_after=5, backoff_max=10)
+    await timed(pool.acquire())
+    backend.opens = Step(delay=0.1)
+    results = []
+    for _ in range(30):
+        results.append((await timed(hold(pool)))[1])
+        await asyncio.sleep(1)
+    assert not any(isinstance(result, Exception) for result in results[12:])
+
+
+async def test_without_the_rule_callers_wait_for_their_own_timeout(make_pool):
+    pool = make_pool(Backend(opens=DOWN), unavailable_after=None)
+    elapsed, error = await timed(pool.acquire(timeout=50))
+    assert isinstance(error, PoolTimeout)
+    assert elapsed == pytest.approx(50)
+
+
+async def test_a_pool_that_has_a_connection_is_not_unavailable(make_pool):
+    backend = Backend(opens=DOWN)
+    backend.next_opens.append(Step())
+    pool = make_pool(backend, unavailable_after=5)
+    lease = await pool.acquire()
+    waiter = take(pool, timeout=60)
+    await asyncio.sleep(30)
+    assert not waiter.done()
+    lease.release()
+    (await waiter).release()
+
+
+async def test_the_clock_of_unavailability_starts_at_the_first_failed_opening(make_pool):
+    pool = make_pool(Backend(opens=Step(hang=True)), open_timeout=3, unavailable_after=5)
+    elapsed, error = await timed(pool.acquire(timeout=60))
+    assert isinstance(error, PoolUnavailable)
+    assert elapsed == pytest.approx(8)
+
+
+@pytest.mark.parametrize("error", [ValueError("bad port"), TypeError("no such argument")])
+async def test_a_fatal_error_is_told_at_once(make_pool, error):
+    backend = Backend(opens=Step(delay=0.1, error=error))
+    pool = make_pool(backend)
+    results = await asyncio.gather(*(timed(pool.acquire()) for _ in range(3)))
+    for elapsed, raised in results:
+        assert elapsed == pytest.approx(0.1)
+        assert isinstance(raised, PoolUnavailable)
+        assert isinstance(raised.__cause__, type(error))
+    assert len({id(raised) for _, raised in results}) == 3
+
+
+async def test_the_user_says_what_is_fatal(make_pool):
+    backend = Backend(opens=Step(error=PermissionError("wrong password")))
+    pool = make_pool(backend, is_fatal=lambda error: isinstance(error, PermissionError))
+    elapsed, error = await timed(pool.acquire())
+    assert elapsed == 0
+    assert isinstance(error.__cause__, PermissionError)
+    backend.opens = Step(error=ValueError("not fatal here"))
+    pool = make_pool(backend, is_fatal=lambda error: False)
+    elapsed, error = await timed(pool.acquire(timeout=2))
+    assert elapsed == pytest.approx(2)
+
+
+async def test_newcomers_after_a_fatal_error_do_not_try_again_each(make_pool):
+    backend = Backend(opens=Step(error=ValueError("wrong password")))
+    pool = make_pool(backend, backoff_initial=10, backoff_max=10)
+    await timed(pool.acquire())
+    tried = len(backend.attempts)
+    results = [await timed(pool.acquire()) for _ in range(50)]
+    assert len(backend.attempts) <= tried + 1
+    for elapsed, error in results:
+        assert elapsed == 0
+        assert isinstance(error, PoolUnavailable)
+        assert isinstance(error.__cause__, ValueError)
+
+
+async def test_a_fatal_error_fails_nobody_while_a_connection_exists(make_pool):
+    backend = Backend(opens=Step(error=ValueError("wrong password")))
+    backend.next_opens.append(Step())
+    pool = make_pool(backend)
+    lease = await pool.acquire()
+    waiter = take(pool, timeout=60)
+    await asyncio.sleep(20)
+    assert not waiter.done()
+    lease.release()
+    (await waiter).release()
+
+
+async def test_an_opening_that_takes_too_long_is_given_up_and_tried_again(make_pool):
+    backend = Backend()
+    backend.next_opens.append(Step(hang=True))
+    pool = make_pool(backend, max_size=1, open_timeout=2)
+    assert 2 <= await hold(pool) <= 2.2
+    assert pool.stats()["open_failures"] == 1
+
+
+async def test_a_factory_that_ignores_its_cancellation_keeps_its_slot(make_pool):
+    backend = Backend(limit=lambda: 1)
+    backend.next_opens.append(Step(hang=True, ignore_cancel=5))
+    pool = make_pool(backend, max_size=1, open_timeout=2)
+    assert 7 <= await hold(pool) <= 8
+    assert backend.peak == 1
+
+
+async def test_a_factory_that_raises_cancelled_error_does_not_stop_the_pool(make_pool):
+    backend = Backend()
+    backend.next_opens.append(Step(error=asyncio.CancelledError()))
+    pool = make_pool(backend)
+    assert await hold(pool) <= 1
+
+
+async def test_a_stored_error_keeps_no_frames(make_pool):
+    pool = make_pool(Backend(opens=DOWN), unavailable_after=1)
+    for _ in range(2):
+        _, error = await timed(pool.acquire())
+        assert error.__cause__.__traceback__ is None
+
+
+async def test_a_returned_connection_serves_whoever_waits_while_openings_fail(make_pool):
+    backend = Backend(opens=DOWN)
+    backend.next_opens.append(Step())
+    pool = make_pool(backend)
+    lease = await pool.acquire()
+    waiters = [take(pool), take(pool)]
+    await asyncio.sleep(0.25)
+    start = now()
+    lease.release()
+    (await waiters[0]).release()
+    (await waiters[1]).release()
+    assert now() == start
+    await settle()
