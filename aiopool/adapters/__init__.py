@@ -5,8 +5,10 @@ Each adapter needs its driver, an extra of the distribution; nothing is imported
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from aiopool.adapters.http import HTTPClientPool
@@ -27,3 +29,15 @@ def __getattr__(name: str) -> Any:
 def missing_driver(driver: str, extra: str) -> ImportError:
     """What to raise when an adapter's driver is not installed: it names the extra that brings it."""
     return ImportError(f'{driver} is not installed; run: pip install "aiopool-core[{extra}]"', name=driver)
+
+
+def complaint(error: Exception, address: str | None) -> str:
+    """What a driver says of an address, as " (…)"; nothing if a word of it may be from the password there."""
+    known = {"postgres", "postgresql", "redis", "rediss", "unix", "sslmode"}
+    address = address or ""
+    secret = _words(address) | _words(unquote(address))
+    return "" if secret & _words(str(error)) - known else f" ({error})"
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))

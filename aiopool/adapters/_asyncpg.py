@@ -1,12 +1,64 @@
-"""What a pool needs of asyncpg that asyncpg does not offer publicly. Read against its versions 0.30 to 0.32.
-
-`connection` is an `asyncpg.Connection`; it is `Any` here because type stubs don't show what is private.
-"""
+"""What a pool must know of asyncpg: what its errors mean, and the state that it keeps to itself."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any
+import inspect
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from aiopool.adapters import complaint, missing_driver
+from aiopool.errors import PoolConfigError
+
+try:
+    import asyncpg as asyncpg
+except ModuleNotFoundError as exc:
+    if exc.name != "asyncpg":
+        raise
+    raise missing_driver("asyncpg", "postgres") from None
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether opening again cannot help: wrong password or certificate, unknown database, wrong parameters.
+
+    A server that is starting, stopping, full or out of reach may be better soon.
+    """
+    return isinstance(
+        error,
+        (
+            ValueError,  # PoolConfigError and SSLCertVerificationError are some
+            TypeError,
+            asyncpg.InvalidAuthorizationSpecificationError,  # InvalidPasswordError is one
+            asyncpg.InvalidCatalogNameError,
+            asyncpg.InsufficientPrivilegeError,
+        ),
+    )
+
+
+def refuse_unknown(connect_kwargs: Mapping[str, Any]) -> None:
+    known = inspect.signature(asyncpg.connect).parameters
+    for name in connect_kwargs:
+        if name not in known:
+            raise TypeError(
+                f"DatabasePool got an unexpected keyword {name!r}: it takes those of asyncpg.connect(); "
+                "the pool's own settings go into PoolConfig"
+            )
+
+
+def bad_parameters(error: ValueError, dsn: str | None) -> PoolConfigError:
+    return PoolConfigError(
+        f"asyncpg refuses the connection parameters{complaint(error, dsn)}: write the DSN as "
+        "postgresql://user:password@host:5432/database, with what is special in the password percent-encoded "
+        "(@ as %40, / as %2F, : as %3A, # as %23, ? as %3F), or pass host=, user=, password= as keywords"
+    )
+
+
+# What asyncpg does not offer publicly, read against its versions 0.30 to 0.32. `connection` is an
+# `asyncpg.Connection`; it is `Any` because the type stubs don't show what is private.
 
 
 class Callbacks:

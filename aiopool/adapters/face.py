@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class PoolFace(Generic[T]):
-    """A user-facing class on top of `pool`: its lifespan, its maintenance and its figures are the pool's own."""
+    """A user-facing class on top of `pool`: its lifespan, maintenance and figures are the pool's own."""
 
     pool: ConnectionPool[T]
 

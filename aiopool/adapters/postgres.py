@@ -8,43 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from ssl import SSLError
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
-from urllib.parse import unquote
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
-from aiopool.adapters import missing_driver
-from aiopool.adapters._asyncpg import Callbacks, cancellation, is_broken, is_cancelling
+from aiopool.adapters._asyncpg import (
+    Callbacks,
+    Connection,
+    asyncpg,
+    bad_parameters,
+    cancellation,
+    is_broken,
+    is_cancelling,
+    is_fatal,
+    refuse_unknown,
+)
 from aiopool.adapters.face import PoolFace
 from aiopool.config import PoolConfig
 from aiopool.errors import PoolConfigError, PoolError
 from aiopool.lease import Lease
 from aiopool.pool import CONFIGURED, ConnectionPool
 
-try:
-    import asyncpg
-except ModuleNotFoundError as exc:
-    if exc.name != "asyncpg":
-        raise
-    raise missing_driver("asyncpg", "postgres") from None
-
-if TYPE_CHECKING:
-    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
-else:
-    Connection = asyncpg.Connection
-
 R = TypeVar("R")
 Row: TypeAlias = asyncpg.Record
 ResetMode = Literal["session", "transaction", "none"]
 Isolation = Literal["read_uncommitted", "read_committed", "repeatable_read", "serializable"]
 
-#: Back to the session as it was at login, in one message. The server runs the statements of one simple query as
-#: one transaction, and none of these refuses to run in one. (DISCARD ALL does; it would also drop the prepared
-#: statements that asyncpg goes on using.) Authorization comes first, for the rest may need it. RESET ALL resets
-#: what only a superuser may set as well, such as session_replication_role.
+#: Back to the session as it was at login, in one message. The server runs the statements of one simple query
+#: as one transaction, and none of these refuses to run in one. (DISCARD ALL does, and it would drop the
+#: prepared statements that asyncpg goes on using.) Authorization comes first, for the rest may need it.
+#: RESET ALL resets what only a superuser may set as well, such as session_replication_role.
 SESSION_RESET = (
     "RESET SESSION AUTHORIZATION; RESET ROLE; CLOSE ALL; RESET ALL; UNLISTEN *; "
     "SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
@@ -59,9 +54,9 @@ class DatabasePool(PoolFace[Connection]):
             async with db.transaction() as connection:
                 await connection.execute("update ...")
 
-    `connect_kwargs` go to `asyncpg.connect`; settings that must outlive a reset go into its `server_settings`.
-    `configure(connection)` runs once for each new connection; what it sets up on the client (type codecs,
-    loggers) outlives resets.
+    `connect_kwargs` go to `asyncpg.connect`; settings that must outlive a reset belong in `server_settings`
+    there. `configure(connection)` runs once for each new connection; what it sets up on the client (type
+    codecs, loggers) outlives resets.
 
     `reset` says what happens to a connection between two callers, in the background:
 
@@ -88,7 +83,7 @@ class DatabasePool(PoolFace[Connection]):
         if reset not in get_args(ResetMode):
             allowed = ", ".join(get_args(ResetMode))
             raise PoolConfigError(f"reset={reset!r} is not allowed: it must be one of {allowed}")
-        _refuse_unknown(connect_kwargs)
+        refuse_unknown(connect_kwargs)
         self.config = config = config if config is not None else PoolConfig()
         self._dsn = dsn
         # The pool bounds an open already; asyncpg's own 60 s must not cut a longer bound short.
@@ -124,7 +119,7 @@ class DatabasePool(PoolFace[Connection]):
         deferrable: bool = False,
         timeout: float | None = CONFIGURED,
     ) -> AsyncIterator[Connection]:
-        """A connection in a transaction: committed at the end of the block, rolled back if an exception leaves it.
+        """A connection in a transaction: commits when the block ends, rolls back if an exception leaves it.
 
         `timeout` bounds the wait for the connection. A cancellation does not wait for the server: the pool
         rolls back in the background.
@@ -141,13 +136,13 @@ class DatabasePool(PoolFace[Connection]):
             # The server answers the COMMIT of a failed transaction with success and the word ROLLBACK.
             if await connection.execute("COMMIT") == "ROLLBACK":
                 raise asyncpg.InFailedSQLTransactionError(
-                    "the transaction was rolled back, not committed: a statement in it failed and its error was "
-                    "caught inside the block; let it leave the block, or give the statement a savepoint of its "
-                    "own with `async with connection.transaction()`"
+                    "the transaction was rolled back, not committed: a statement in it failed and its error "
+                    "was caught inside the block; let it leave the block, or give the statement a savepoint "
+                    "of its own with `async with connection.transaction()`"
                 )
 
     async def execute(self, query: str, *params: object, timeout: float | None = None) -> list[Row]:
-        """Run a statement and return its rows, [] if it has none. Without `params` it may be several statements.
+        """Run a statement and return its rows, [] if it has none. Without `params`, several will do.
 
         Here and below, `timeout` bounds the whole call, waiting for a connection included.
         """
@@ -214,16 +209,19 @@ class DatabasePool(PoolFace[Connection]):
         except ValueError as exc:
             if isinstance(exc, SSLError):
                 raise
-            error = _bad_parameters(exc, self._dsn)
+            error = bad_parameters(exc, self._dsn)
         # Raised here because inside `except` it would carry the original along, DSN and all.
         raise error
 
     async def _set_up(self, connection: Connection) -> None:
-        # A server that goes away takes its idle connections out of the pool at once.
-        connection.add_termination_listener(self.pool.evict)
+        connection.add_termination_listener(self._was_terminated)
         if self._configure is not None and inspect.isawaitable(result := self._configure(connection)):
             await result
         self._own_callbacks[connection] = Callbacks(connection)
+
+    def _was_terminated(self, connection: Any) -> None:
+        # A server that goes away takes its idle connections out of the pool at once.
+        self.pool.evict(connection)
 
     async def _is_valid(self, connection: Connection) -> bool:
         query = self.config.validation_query or "SELECT 1"
@@ -245,9 +243,7 @@ class DatabasePool(PoolFace[Connection]):
         statements = []
         if connection.is_in_transaction():
             if mode == "none":
-                raise PoolError(
-                    "a connection came back inside a transaction, and reset='none' sends no ROLLBACK"
-                )
+                raise PoolError("a connection came back inside a transaction, with reset='none'")
             statements.append("ROLLBACK")
         if mode == "session":
             statements.append(SESSION_RESET)
@@ -258,42 +254,3 @@ class DatabasePool(PoolFace[Connection]):
 
     async def _close(self, connection: Connection) -> None:
         await connection.close(timeout=self.config.close_timeout)
-
-
-def is_fatal(error: BaseException) -> bool:
-    """Whether opening again cannot help: wrong password or certificate, unknown database, wrong parameters.
-
-    A server that is starting, stopping, full or out of reach may be better soon.
-    """
-    return isinstance(
-        error,
-        (
-            ValueError,  # PoolConfigError and SSLCertVerificationError are some
-            TypeError,
-            asyncpg.InvalidAuthorizationSpecificationError,  # InvalidPasswordError is one
-            asyncpg.InvalidCatalogNameError,
-            asyncpg.InsufficientPrivilegeError,
-        ),
-    )
-
-
-def _refuse_unknown(connect_kwargs: dict[str, Any]) -> None:
-    known = inspect.signature(asyncpg.connect).parameters
-    for name in connect_kwargs:
-        if name not in known:
-            raise TypeError(
-                f"DatabasePool got an unexpected keyword {name!r}: it takes those of asyncpg.connect(); "
-                "the pool's own settings go into PoolConfig"
-            )
-
-
-def _bad_parameters(error: ValueError, dsn: str | None) -> PoolConfigError:
-    """asyncpg's complaint, but not its words if one of them might come from the DSN and be the password."""
-    text, dsn = str(error), dsn or ""
-    secret = set(re.findall(r"\w+", f"{dsn} {unquote(dsn)}".lower())) - {"postgres", "postgresql", "sslmode"}
-    told = "" if secret & set(re.findall(r"\w+", text.lower())) else f" ({text})"
-    return PoolConfigError(
-        f"asyncpg refuses the connection parameters{told}: write the DSN as "
-        "postgresql://user:password@host:5432/database, with what is special in the password percent-encoded "
-        "(@ as %40, / as %2F, : as %3A, # as %23, ? as %3F), or pass host=, user=, password= as keywords"
-    )
