@@ -1,8 +1,8 @@
 """What `embedded` runs outside the caller's process: the keeper of a server, and the HTTPS server.
 
 A keeper is the parent of one server. It owns the server's folder and holds a socket to the caller; when that
-socket ends, because the block was left or because the caller was killed with -9, it ends the server and removes
-the folder. So no moment in the caller's life, however it ends, leaves a server or a folder behind.
+socket ends, because the block was left or because the caller was killed with -9, it ends the server and
+removes the folder. However and whenever the caller's life ends, no server and no folder outlives it.
 
     caller ◄── socket: one JSON line each way ──► keeper ── parent of ──► server and its children
 

