@@ -161,19 +161,18 @@ def _read_yaml(text: str, document: Document) -> None:
         raise PoolConfigError(
             f"{document.file}: reading YAML needs PyYAML; run: pip install 'aiopool-core[cli]', or write TOML"
         ) from exc
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         document.data = None if node is None else _YamlReader(loader, document).value(node, ())
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else None
         document.fail(f"is not valid YAML: {_yaml_problem(exc)}", line)
-    except yaml.YAMLError:
-        document.fail("is not valid YAML: it holds a character that no text has; save it as plain text")
+    except yaml.reader.ReaderError as exc:
+        line = text.count("\n", 0, exc.position) + 1
+        document.fail("is not valid YAML: it holds a control character; remove it", line)
     except RecursionError:
         document.fail("is nested too deeply, or an alias holds itself; write it out flat")
-    finally:
-        loader.dispose()
 
 
 def _yaml_problem(exc: yaml.MarkedYAMLError) -> str:

@@ -20,7 +20,12 @@ class PoolTimeout(PoolError, TimeoutError):
     """
 
     def __init__(
-        self, message: str, *, phase: Phase = "wait", waited: float = 0.0, stats: Mapping[str, Any] | None = None
+        self,
+        message: str,
+        *,
+        phase: Phase = "wait",
+        waited: float = 0.0,
+        stats: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.phase = phase

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Generic, TypeVar
 
-from aiopool.connection import Place, PooledConnection
+from aiopool.connection import IDLE, PooledConnection
 from aiopool.errors import PoolError
 from aiopool.policies.codel import CoDel
 
@@ -33,7 +33,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     """
 
     #: In the order they came. A waiter leaves in O(1), so `waiting` is exact and 30,000 timeouts cost no scan.
-    _line: OrderedDict[Waiter[T], None]
+    waiters: OrderedDict[Waiter[T], None]
     #: Last in, first out: what may be lent now, that is idle, or leased with room for more. Empty while anybody
     #: waits, but for connections that must be checked first, and while paused.
     _queue: list[PooledConnection[T]]
@@ -48,7 +48,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     ) -> None:
         super().__init__()
         self._queue = []
-        self._line = OrderedDict()
+        self.waiters = OrderedDict()
         self._give_back = give_back
         self._timed_out = timed_out
         self._shed = shed
@@ -56,14 +56,16 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         self.is_paused = False
         #: Some connection carries several leases: then the fullest is lent first, so that the others can go.
         self.is_shared = False
+        #: When the line last moved.
+        self.moved_at = float("-inf")
 
     @property
     def waiting(self) -> int:
-        return len(self._line)
+        return len(self.waiters)
 
     @property
     def head(self) -> Waiter[T] | None:
-        return next(iter(self._line), None)
+        return next(iter(self.waiters), None)
 
     @property
     def lendable(self) -> list[PooledConnection[T]]:
@@ -74,9 +76,9 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def get_nowait(self) -> PooledConnection[T]:
         """Takes what is to be lent next; raises `asyncio.QueueEmpty` if there is none or if others wait for it."""
-        if self._line or self.is_paused or not self._queue:
+        if self.waiters or self.is_paused or not self._queue:
             raise asyncio.QueueEmpty
-        return self.pop()
+        return self.pop() if self.is_shared else self._queue.pop()
 
     def pop(self) -> PooledConnection[T]:
         if not self.is_shared:
@@ -90,16 +92,20 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def put_nowait(self, item: PooledConnection[T], now: float = 0.0) -> None:
         """To the head of the line, at the time `now`; what nobody waits for goes onto the stack."""
-        if self.is_shared:
-            self.discard(item)
-        while self._line and not self.is_paused and item.leases < item.capacity:
+        if not self.waiters and not self.is_shared:
+            item.place = IDLE
+            self._queue.append(item)
+            return
+        self.moved_at = now
+        self.discard(item)
+        while self.waiters and not self.is_paused and item.leases < item.capacity:
             waiter = self._next_waiter(now)
             if waiter is not None:
                 item.mark_used(now)
                 waiter.future.set_result(item)
         if item.leases < item.capacity:
             if not item.leases:
-                item.place = Place.IDLE
+                item.place = IDLE
             self._queue.append(item)
 
     def discard(self, item: PooledConnection[T]) -> None:
@@ -110,10 +116,10 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     # -- the line
 
     def join(self, now: float) -> Waiter[T]:
-        if self._codel is not None and not self._line:
+        if self._codel is not None and not self.waiters:
             self._codel.line_is_empty()
         waiter: Waiter[T] = Waiter(asyncio.get_running_loop().create_future(), now)
-        self._line[waiter] = None
+        self.waiters[waiter] = None
         return waiter
 
     async def wait(self, waiter: Waiter[T], timeout: float | None = None) -> PooledConnection[T]:
@@ -124,7 +130,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         try:
             outcome = await waiter.future
         except BaseException:
-            self._line.pop(waiter, None)
+            self.waiters.pop(waiter, None)
             self._pass_on(waiter)
             raise
         finally:
@@ -138,15 +144,15 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         return await self.wait(self.join(asyncio.get_running_loop().time()))
 
     def leave(self, waiter: Waiter[T]) -> None:
-        self._line.pop(waiter, None)
+        self.waiters.pop(waiter, None)
 
     def refuse(self, waiter: Waiter[T], error: PoolError) -> None:
-        self._line.pop(waiter, None)
+        self.waiters.pop(waiter, None)
         if not waiter.future.done():
             waiter.future.set_result(error)
 
     def refuse_all(self, error: Callable[[Waiter[T]], PoolError]) -> None:
-        for waiter in list(self._line):
+        for waiter in list(self.waiters):
             self.refuse(waiter, error(waiter))
 
     def shed_if_stuck(self, now: float) -> None:
@@ -154,23 +160,23 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         head = self.head
         if head is None or self._codel is None or not self._codel.is_stuck(now, now - head.since):
             return
-        for waiter in list(self._line):
+        for waiter in list(self.waiters):
             if now - waiter.since <= 2 * self._codel.target:
                 break
             self.refuse(waiter, self._shed(waiter))
 
     def is_among_first(self, waiter: Waiter[T], count: int) -> bool:
-        return any(other is waiter for other in islice(self._line, count))
+        return any(other is waiter for other in islice(self.waiters, count))
 
     def _next_waiter(self, now: float) -> Waiter[T] | None:
-        waiter, _ = self._line.popitem(last=False)
+        waiter, _ = self.waiters.popitem(last=False)
         if waiter.future.done():  # cancelled in this very turn
             return None
         if self._codel is not None:
             if self._codel.is_to_shed(now, now - waiter.since):
                 waiter.future.set_result(self._shed(waiter))
                 return None
-            if not self._line:
+            if not self.waiters:
                 self._codel.line_is_empty()
         return waiter
 

@@ -49,7 +49,7 @@ class Lease(Generic[T]):
         """Gives the connection back to be closed, not lent again."""
         if self._is_held:
             self._is_held = False
-            self._pool._release(self, None, is_wanted=False)
+            self._pool._release_with_care(self, None, self._pool._now(), is_wanted=False)
 
     async def __aenter__(self) -> T:
         if self._info is not None:

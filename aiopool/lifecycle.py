@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import inspect
 import logging
-import math
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
@@ -61,16 +60,13 @@ class Lifecycle(Generic[T]):
         return self._resetter is not None
 
     @property
-    def fresh_for(self) -> float:
-        """How long a connection that was proven good is lent without a check, in seconds."""
-        limit = self._config.validate_after
-        return math.inf if self._validator is None or limit is None else limit
+    def fresh_for(self) -> float | None:
+        """How long a connection that was proven good is lent without a check, in seconds; None: as long as it lives."""
+        return None if self._validator is None else self._config.validate_after
 
     def spawn(self, work: Coroutine[Any, Any, R], name: str) -> asyncio.Task[R]:
         """A task of the pool's own, in its own context, kept alive until it ends."""
-        task = self.loop.create_task(
-            work, name=f"aiopool {self._name} {name}", context=self._context.copy()
-        )
+        task = self.loop.create_task(work, name=f"aiopool {self._name} {name}", context=self._context.copy())
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
@@ -160,7 +156,9 @@ class Lifecycle(Generic[T]):
             return self._finish_close(connection, owner, rest)
         return None if owner is None else self._finish_close(connection, owner, None)
 
-    async def _finish_close(self, connection: T, owner: Owner[T] | None, rest: Awaitable[object] | None) -> None:
+    async def _finish_close(
+        self, connection: T, owner: Owner[T] | None, rest: Awaitable[object] | None
+    ) -> None:
         try:
             async with asyncio.timeout(self._config.close_timeout):
                 if rest is not None:

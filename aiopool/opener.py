@@ -103,7 +103,12 @@ class Opener(Generic[T]):
     """
 
     def __init__(
-        self, host: Host[T], line: HandoffQueue[T], lifecycle: Lifecycle[T], counters: Counters, open_time: OpenTime
+        self,
+        host: Host[T],
+        line: HandoffQueue[T],
+        lifecycle: Lifecycle[T],
+        counters: Counters,
+        open_time: OpenTime,
     ) -> None:
         config = host.config
         self._host = host
@@ -119,9 +124,8 @@ class Opener(Generic[T]):
         self.epoch = 0
         self._is_closed = False
         self._alarm: asyncio.TimerHandle | None = None
-        # The line
-        self._hold: float | None = None
-        self._moved_at = float("-inf")
+        #: Total seconds and count of the leases that had ended when the line last formed.
+        self._using_before = (0.0, 0)
         # Failure: all None while opening works
         self._backoff = Backoff(config.backoff_initial, config.backoff_max)
         self._retry_at = 0.0
@@ -132,12 +136,9 @@ class Opener(Generic[T]):
 
     # -- what the pool tells and asks
 
-    def returned(self, held: float) -> None:
-        """A lease ended while others waited: learn how long they last."""
-        self._hold = held if self._hold is None else self._hold + (held - self._hold) * 0.2
-
-    def line_moved(self, now: float) -> None:
-        self._moved_at = now
+    def line_forms(self) -> None:
+        """Somebody has to wait: from now on, see how long leases last."""
+        self._using_before = (self._counters.using.total, self._counters.using.count)
 
     def cover(self, now: float) -> float:
         """Until when a check that begins now may be counted on."""
@@ -194,15 +195,21 @@ class Opener(Generic[T]):
             coming=covering + demand.coming,
             leased=demand.leased,
             shares=config.max_shares,
-            hold=self._hold,
+            hold=self._hold(),
             opening=max(self._open_time.known or 0.0, age),
             stands_still=eager or now - self._still_since() >= self._open_time.patience(age),
         )
         return max(for_the_line, config.min_size - demand.alive - len(self.attempts))
 
+    def _hold(self) -> float | None:
+        """How long the leases last that ended since the line formed."""
+        seconds, count = self._using_before
+        ended = self._counters.using.count - count
+        return (self._counters.using.total - seconds) / ended if ended else None
+
     def _still_since(self) -> float:
         head = self._line.head
-        return self._moved_at if head is None else max(self._moved_at, head.since)
+        return self._line.moved_at if head is None else max(self._line.moved_at, head.since)
 
     def _retry(self, demand: Demand, now: float) -> None:
         """One attempt a step, whether or not the one before has ended."""
@@ -311,7 +318,9 @@ class Opener(Generic[T]):
         if self._failing_since is None:
             self._failing_since = now
             self._retry_at = now + self._backoff.next_delay()
-            log.warning("pool %r: opening a connection failed: %s; retrying", self._host.name, type(error).__name__)
+            log.warning(
+                "pool %r: opening a connection failed: %s; retrying", self._host.name, type(error).__name__
+            )
         elif now >= self._retry_at:
             self._retry_at = now + self._backoff.next_delay()
         self._is_fatal = self._host.is_fatal(error)

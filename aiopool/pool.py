@@ -1,31 +1,31 @@
 """`ConnectionPool`: one line of waiting callers, one stack of idle connections, one semaphore over both.
 
-    acquire ─► idle? ─ yes ─► fresh? ─ yes ─► lease ─► the caller ─► release (never waits)
-                 │ no            │ no: check it first                   │
-                 ▼               ▼                                      ▼
-            stand in line ◄── whichever comes first ── returned ◄── reset in the background
-                                                    └─ newly opened ◄── the opener, under the semaphore
-            the health worker: retire, check what is idle, keep min_size
+acquire ─► idle? ─ yes ─► fresh? ─ yes ─► lease ─► the caller ─► release (never waits)
+             │ no            │ no: check it first                   │
+             ▼               ▼                                      ▼
+        stand in line ◄── whichever comes first ── returned ◄── reset in the background
+                                                └─ newly opened ◄── the opener, under the semaphore
+        the health worker: retire, check what is idle, keep min_size
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import time
 import warnings
 from asyncio import QueueEmpty
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from math import frexp
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 from aiopool import events, fork
 from aiopool.config import PoolConfig
-from aiopool.connection import Place, PooledConnection
+from aiopool.connection import IDLE, LEASED, Place, PooledConnection
 from aiopool.errors import Phase, PoolConfigError, PoolError, PoolTimeout
 from aiopool.handoff import HandoffQueue, Waiter
 from aiopool.lease import Lease
@@ -103,8 +103,10 @@ class ConnectionPool(Generic[T]):
         self._judge_fatal = is_fatal if is_fatal is not None else says_hopeless
         self._listeners: tuple[events.Listener, ...] = ()
         self._open_time = OpenTime()
+        self._using = self._counters.using
         self._is_forked = False
         self._line = self._new_line()
+        self._look_at_features()
 
     @property
     def config(self) -> PoolConfig:
@@ -119,7 +121,9 @@ class ConnectionPool(Generic[T]):
         `PoolTimeout`, `PoolFull`, `PoolOverloaded`, `PoolUnavailable`, `PoolClosed`, `WrongLoop` or `ForkedPool`.
         """
         if timeout is not CONFIGURED and timeout is not None and not timeout >= 0:
-            raise ValueError(f"timeout={timeout!r} is not allowed: seconds, 0 or more, or None to wait for ever")
+            raise ValueError(
+                f"timeout={timeout!r} is not allowed: seconds, 0 or more, or None to wait for ever"
+            )
         return Lease(self, timeout)
 
     def _take(self) -> PooledConnection[T] | None:
@@ -132,10 +136,14 @@ class ConnectionPool(Generic[T]):
         if now >= info.fresh_until or get_ident() != self._thread or not self._loop.is_running():
             self._line.put_back(info)
             return None
-        info.mark_used(now)
+        info.place = LEASED
+        info.leases += 1
+        info.use_count += 1
+        info.last_used = now
+        if self._is_plain:
+            return info
         if info.leases < info.capacity:
             self._line.put_back(info)
-        self._counters.acquired += 1
         if self._listeners:
             self._emit(events.Acquired, info, 0.0)
         return info
@@ -147,6 +155,8 @@ class ConnectionPool(Generic[T]):
             timeout = self._config.acquire_timeout
         began = self._now()
         self._refuse_at_once(began)
+        if not self._line.waiters:
+            self._stock.opener.line_forms()
         waiter = self._line.join(began)
         self._serve_line(began, eager=timeout == 0)
         waits = not waiter.future.done()
@@ -165,9 +175,8 @@ class ConnectionPool(Generic[T]):
             waited = self._now() - began
             if waits:
                 self._counters.waiting.record(waited)
-        if info.place is not Place.LEASED:  # the pool was closed in the same turn
+        if info.place is not LEASED:  # the pool was closed in the same turn
             raise self._refusals.closed()
-        self._counters.acquired += 1
         if self._listeners:
             self._emit(events.Acquired, info, waited)
         return info
@@ -214,26 +223,40 @@ class ConnectionPool(Generic[T]):
 
     # ------------------------------------------------------------------------------------------------ release
 
-    def _release(self, lease: Lease[T], exc: BaseException | None, *, is_wanted: bool = True) -> None:
+    def _release(self, lease: Lease[T], exc: BaseException | None) -> None:
         """One synchronous step, so that nothing can be cancelled half-way; what takes time goes to the background."""
-        info, watch, stock = lease.info, lease._watch, self._stock
+        info = lease._info
         now = self._now()
-        began = info.last_used
-        if watch is not None:
-            if watch.is_reclaimed:
-                if isinstance(exc, Exception):
-                    raise self._refusals.expired(self._config.max_hold) from exc
-                return
-            began = watch.since
-        if info.place is not Place.LEASED:  # the pool was closed under its holder
+        if not self._is_plain or exc is not None or now >= info.expires_at:
+            self._release_with_care(lease, exc, now)
+            return
+        held = now - info.last_used
+        self._using.total += held
+        self._using.slots[frexp(held)[1]] += 1
+        info.leases = 0
+        info.last_used = now
+        if self._fresh_for is not None:
+            fresh_until = now + self._fresh_for
+            info.fresh_until = fresh_until if fresh_until < info.expires_at else info.expires_at
+        self._line.put_nowait(info, now)
+
+    def _release_with_care(
+        self, lease: Lease[T], exc: BaseException | None, now: float, *, is_wanted: bool = True
+    ) -> None:
+        """A release that has something to decide: is the connection broken, worn, unwanted, dirty, watched, shared?"""
+        info, watch, stock = lease.info, lease._watch, self._stock
+        began = info.last_used if watch is None else watch.since
+        if watch is not None and watch.is_reclaimed:
+            if isinstance(exc, Exception):
+                raise self._refusals.expired(self._config.max_hold) from exc
+            return
+        if info.place is not LEASED:  # the pool was closed under its holder
             return
         if watch is not None:
             stock.unwatch(watch, now)
-        self._counters.using.record(now - began)
+        self._using.record(now - began)
         info.leases -= 1
         info.last_used = now
-        if self._line.waiting:
-            stock.opener.returned(now - began)
         if self._listeners:
             self._emit(events.Released, info, now - began)
         if not is_wanted:
@@ -248,6 +271,26 @@ class ConnectionPool(Generic[T]):
             stock.retire(info, Reason.USES)
         elif info.leases or not self._lifecycle.can_reset or stock.reset(info, now):
             stock.give(info, now)
+        if stock.is_shrinking != self._was_shrinking:
+            self._look_at_features()
+
+    def _look_at_features(self) -> None:
+        """Decides beforehand which path leases take, so that what is switched off costs nothing."""
+        config = self._config
+        self._fresh_for = self._lifecycle.fresh_for
+        self._is_watching = (
+            self._line.is_shared or config.leak_after is not None or config.max_hold is not None
+        )
+        self._was_shrinking = self._state is State.OPEN and self._stock.is_shrinking
+        self._is_plain = not (
+            self._listeners
+            or self._is_watching
+            or self._was_shrinking
+            or self._judge_broken is not None
+            or self._lifecycle.can_reset
+            or config.max_uses is not None
+            or config.max_idle is not None
+        )
 
     def _is_broken(self, info: PooledConnection[T], exc: BaseException | None) -> bool:
         if self._judge_broken is None:
@@ -294,7 +337,9 @@ class ConnectionPool(Generic[T]):
             await asyncio.wait((reached,), timeout=timeout)
             if not reached.done():
                 raise self._refusals.unavailable(
-                    timeout or 0.0, self._stock.opener.last_error, f"did not reach min_size={self._config.min_size}"
+                    timeout or 0.0,
+                    self._stock.opener.last_error,
+                    f"did not reach min_size={self._config.min_size}",
                 )
             if (error := reached.result()) is not None:
                 raise error
@@ -324,7 +369,6 @@ class ConnectionPool(Generic[T]):
         self._now = _clock(loop)
         self._line = self._new_line()
         self._state = State.OPEN
-        self._is_watching = self._line.is_shared or bool(self._config.leak_after or self._config.max_hold)
         self._stock = Stock(
             self.name,
             self._config,
@@ -336,7 +380,9 @@ class ConnectionPool(Generic[T]):
             open_time=self._open_time,
             judge_fatal=self._judge_fatal,
             emit=self._emit,
+            features_changed=self._look_at_features,
         )
+        self._look_at_features()
         fork.watch(self)
 
     def _new_line(self) -> HandoffQueue[T]:
@@ -432,7 +478,7 @@ class ConnectionPool(Generic[T]):
         if not self._lifecycle.can_validate:
             return 0
         return await self._stock.health.check_all(
-            [info for info in self._line.lendable if info.place is Place.IDLE]
+            [info for info in self._line.lendable if info.place is IDLE]
         )
 
     def evict(self, connection: T) -> None:
@@ -453,6 +499,7 @@ class ConnectionPool(Generic[T]):
         )
         if self._state is State.OPEN:
             self._stock.resize(self._config)
+            self._look_at_features()
             self._serve_line(self._now())
         self._emit(events.Resized, self._config.min_size, self._config.max_size)
 
@@ -488,7 +535,7 @@ class ConnectionPool(Generic[T]):
             "waiting": self._line.waiting,
             "min_size": config.min_size,
             "max_size": config.max_size,
-            "acquired": counters.acquired,
+            "acquired": counters.acquired_before + (stock.uses if stock else 0),
             "waited": counters.waiting.count,
             "timeouts": counters.timeouts,
             "rejected": counters.rejected,
@@ -518,9 +565,11 @@ class ConnectionPool(Generic[T]):
         It runs inside the pool's own steps, so it must be quick. What it raises is logged and disturbs nobody.
         """
         self._listeners = (*self._listeners, listener)
+        self._look_at_features()
 
         def unsubscribe() -> None:
             self._listeners = tuple(other for other in self._listeners if other is not listener)
+            self._look_at_features()
 
         return unsubscribe
 

@@ -45,6 +45,10 @@ class Kind:
     #: The adapter's keywords.
     options: Mapping[str, ValueType]
     build: Build
+    #: What the adapter takes for `max_size` if nothing else is written.
+    max_size: int
+    #: Fields of PoolConfig that may be written; None: all.
+    fields: frozenset[str] | None = None
     #: Keywords of the adapter that PoolConfig has under another name.
     same_as: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,6 +71,10 @@ def _redis(name: str, address: str | None, config: PoolConfig | None, options: d
 def _http(name: str, address: str | None, config: PoolConfig | None, options: dict[str, Any]) -> Any:
     from aiopool.adapters.http import HTTPClientPool
 
+    if config is not None:
+        options["max_connections"] = config.max_size
+    if config is not None and config.max_idle is not None:
+        options["max_keepalive"] = config.max_idle
     return HTTPClientPool(address, name=name, **options)
 
 
@@ -103,6 +111,7 @@ _POSTGRES = Kind(
         "gsslib": TEXT,
     },
     build=_postgres,
+    max_size=20,
     same_as={"max_connections": "max_size"},
 )
 
@@ -129,7 +138,7 @@ _REDIS = Kind(
         "socket_keepalive": FLAG,
         "socket_read_size": COUNT,
         "retry_on_timeout": FLAG,
-        "ssl": FLAG,
+        # TLS itself is asked for by a rediss:// address.
         "ssl_keyfile": TEXT,
         "ssl_certfile": TEXT,
         "ssl_ca_certs": TEXT,
@@ -141,6 +150,7 @@ _REDIS = Kind(
         "ssl_password": TEXT,
     },
     build=_redis,
+    max_size=50,
     same_as={"max_connections": "max_size"},
 )
 
@@ -169,6 +179,9 @@ _HTTP = Kind(
         "default_encoding": TEXT,
     },
     build=_http,
+    max_size=100,
+    # It stands on httpx's own pool, which knows no others; to accept one and do nothing would be a lie.
+    fields=frozenset({"max_size", "max_idle"}),
     same_as={"max_connections": "max_size", "max_keepalive": "max_idle"},
 )
 

@@ -46,26 +46,29 @@ def read_pools(source: str | os.PathLike[str] | Mapping[str, Any], env: Mapping[
     return pools
 
 
-def _section(document: Document) -> Mapping[str, Any]:
+def _section(document: Document) -> Mapping[Any, Any]:
+    """What stands under `pools`; nothing, and a problem noted, if that is no table with something in it."""
     example = "write a pool under it, such as `database: {max_size: 10}`"
     data = document.data
     if not data:
         document.refuse((), f"is empty; write `pools:` and {example}")
-    elif not isinstance(data, Mapping):
+        return {}
+    if not isinstance(data, Mapping):
         document.refuse((), "must be a table of keys and values, with `pools:` among the keys")
-    else:
-        unknown = [key for key in data if key not in SECTIONS and not str(key).startswith("x-")]
-        for key in unknown:
-            document.refuse((str(key),), f"is not known here{suggest(str(key), SECTIONS)}")
-        if "pools" in data and not isinstance(data["pools"] or {}, Mapping):
-            document.refuse(("pools",), f"must be a table of pools by name; {example}")
-        elif "pools" in data and not data["pools"]:
-            document.refuse(("pools",), f"has no pool; {example}")
-        elif "pools" not in data and not unknown:
-            document.refuse((), f"has no `pools:`; add it and {example}")
-    document.raise_if_refused()
-    section: Mapping[str, Any] = data["pools"]
-    return section
+        return {}
+    unknown = [str(key) for key in data if key not in SECTIONS and not str(key).startswith("x-")]
+    for key in unknown:
+        document.refuse((key,), f"is not known here{suggest(key, SECTIONS)}")
+    section = data.get("pools")
+    if section and isinstance(section, Mapping):
+        return section
+    if section:
+        document.refuse(("pools",), f"must be a table of pools by name; {example}")
+    elif "pools" in data:
+        document.refuse(("pools",), f"has no pool; {example}")
+    elif not unknown:  # one of them may be meant
+        document.refuse((), f"has no `pools:`; add it and {example}")
+    return {}
 
 
 class _PoolSpec:
@@ -96,14 +99,14 @@ class _PoolSpec:
             return self._kind.build(self.name, self._address, self._config, self._options)
         except (PoolConfigError, ImportError) as exc:
             # Both say what to do, and never show a value.
-            self._refuse(str(exc), _field(exc))
+            self._refuse(str(exc), self._key_of(exc))
         except Exception as exc:
             # A driver's message may quote the address, password and all.
             self._refuse(f"its driver refuses these settings ({type(exc).__name__}); check the address first")
         return None
 
     def _refuse(self, problem: str, key: str | None = None) -> None:
-        self._document.refuse((*self._path, key) if key in self._keys else self._path, problem)
+        self._document.refuse(self._path if key is None else (*self._path, key), problem)
 
     def _find_kind(self) -> Kind | None:
         stated = self._keys.get("type")
@@ -124,10 +127,12 @@ class _PoolSpec:
         """Check every key; return the PoolConfig, if any field of it is set, and the adapter's keywords."""
         fields: dict[str, Any] = {}
         options: dict[str, Any] = {}
-        types = {"type": TEXT, **dict.fromkeys(kind.address_keys, TEXT), **kind.options, **_CONFIG}
+        known = {name: each for name, each in _CONFIG.items() if kind.fields is None or name in kind.fields}
+        types = {"type": TEXT, **dict.fromkeys(kind.address_keys, TEXT), **kind.options, **known}
         for key, value in self._keys.items():
             if key not in types:
-                self._refuse(f"is not known for a pool of type {kind.type}{suggest(key, types)}", key)
+                hint = "; it means nothing there, remove it" if key in _CONFIG else suggest(key, types)
+                self._refuse(f"is not known for a pool of type {kind.type}{hint}", key)
             elif value is not BROKEN and key != "type":
                 try:
                     # A mapping in Python may hold objects, such as an SSL context, for the driver to judge.
@@ -148,10 +153,12 @@ class _PoolSpec:
                 value = options.pop(option)
                 if fields.setdefault(name, value) != value:
                     self._refuse(f"says the same as {name}, but differs from it; remove one", option)
+        if not fields:
+            return None
         try:
-            return PoolConfig(**fields) if fields else None
+            return PoolConfig(**{"max_size": kind.max_size, **fields})
         except PoolConfigError as exc:
-            self._refuse(str(exc), _field(exc))
+            self._refuse(str(exc), self._key_of(exc))
             return None
 
     def _find_address(self, kind: Kind, env: Mapping[str, str]) -> str | None:
@@ -170,12 +177,13 @@ class _PoolSpec:
             self._refuse(f"has no address; set the environment variable {kind.variable}, or write `{key}:`")
         return env.get(kind.variable)
 
+    def _key_of(self, exc: Exception) -> str | None:
+        """The key for the field that a PoolConfigError begins with, as in `min_size=5 is not allowed …`."""
+        if not (match := re.match(r"(\w+)=", str(exc))):
+            return None
+        names = [match[1], *(option for option, name in self._kind.same_as.items() if name == match[1])]
+        return next((name for name in names if name in self._keys), None)
+
 
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float, list, Mapping))
-
-
-def _field(exc: Exception) -> str | None:
-    """The field that a PoolConfigError begins with, as in `min_size=5 is not allowed …`."""
-    match = re.match(r"(\w+)=", str(exc))
-    return match[1] if match else None

@@ -43,7 +43,9 @@ class Refusals:
         error.__cause__ = cause
         return error
 
-    def unavailable(self, waited: float, cause: BaseException | None, what: str = "can't open connections") -> PoolUnavailable:
+    def unavailable(
+        self, waited: float, cause: BaseException | None, what: str = "can't open connections"
+    ) -> PoolUnavailable:
         error = PoolUnavailable(
             f"pool {self._name!r} {what} {_figures(self._stats(), waited)}: "
             f"{f'last error {type(cause).__name__}, see the cause; ' if cause else ''}check the backend and the factory"
@@ -52,10 +54,14 @@ class Refusals:
         return error
 
     def closed(self) -> PoolClosed:
-        return PoolClosed(f"pool {self._name!r} is closed {_figures(self._stats())}: `await pool.open()` to use it again")
+        return PoolClosed(
+            f"pool {self._name!r} is closed {_figures(self._stats())}: `await pool.open()` to use it again"
+        )
 
     def closing(self) -> PoolClosed:
-        return PoolClosed(f"pool {self._name!r} is closing {_figures(self._stats())}: wait for `close()` before `open()`")
+        return PoolClosed(
+            f"pool {self._name!r} is closing {_figures(self._stats())}: wait for `close()` before `open()`"
+        )
 
     def full(self, max_waiting: int) -> PoolFull:
         return PoolFull(
@@ -76,8 +82,10 @@ class Refusals:
         )
 
     def wrong_loop(self, *, is_closed: bool) -> WrongLoop:
-        why = "which is closed; `await pool.close()` first, then open it here" if is_closed else (
-            "build one pool per loop, or run this call on the pool's loop"
+        why = (
+            "which is closed; `await pool.close()` first, then open it here"
+            if is_closed
+            else ("build one pool per loop, or run this call on the pool's loop")
         )
         return WrongLoop(f"pool {self._name!r} lives on another event loop {_figures(self._stats())}: {why}")
 

@@ -59,20 +59,21 @@ class PoolStats(TypedDict):
 
 
 class Histogram:
-    """Latencies in buckets that double: bucket e holds what lies in [2**(e-1), 2**e) seconds."""
+    """Latencies in buckets that double: slot e holds what lies in [2**(e-1), 2**e) seconds."""
 
     __slots__ = ("slots", "total")
 
     _FIRST, _LAST = -23, 12  # 0.12 µs to 68 minutes; what lies outside is counted in the outermost
 
     def __init__(self) -> None:
-        #: Indexed by the binary exponent, as `math.frexp` gives it: negative ones count from the end of the list.
+        #: By the binary exponent that `math.frexp` gives; negative ones count from the end of the list, as ever.
+        #: Wide enough for any two readings of a clock: from 2**-64 to 2**63 seconds.
         self.slots = [0] * 128
         self.total = 0.0
 
     def record(self, seconds: float) -> None:
         self.total += seconds
-        self.slots[max(-63, min(63, frexp(seconds)[1]))] += 1
+        self.slots[frexp(seconds)[1]] += 1
 
     @property
     def count(self) -> int:
@@ -94,7 +95,7 @@ class Counters:
     """The figures that only grow."""
 
     __slots__ = (
-        "acquired",
+        "acquired_before",
         "cancelled",
         "close_failures",
         "closed_by",
@@ -103,7 +104,6 @@ class Counters:
         "opened",
         "opening",
         "rejected",
-        "released",
         "shed",
         "timeouts",
         "using",
@@ -111,7 +111,8 @@ class Counters:
     )
 
     def __init__(self) -> None:
-        self.acquired = self.released = 0
+        #: Leases of the connections that are gone; those of the others are their `use_count`.
+        self.acquired_before = 0
         self.timeouts = self.rejected = self.shed = self.cancelled = 0
         self.opened = self.open_failures = self.close_failures = self.leaks = 0
         self.closed_by: dict[str, int] = {reason.value: 0 for reason in Reason}
@@ -121,7 +122,3 @@ class Counters:
     @property
     def closed(self) -> int:
         return sum(self.closed_by.values())
-
-    @property
-    def in_use(self) -> int:
-        return self.acquired - self.released

@@ -51,6 +51,7 @@ class Stock(Generic[T]):
         open_time: OpenTime,
         judge_fatal: Callable[[BaseException], bool],
         emit: Callable[..., None],
+        features_changed: Callable[[], None],
     ) -> None:
         self.name = name
         self.config = config
@@ -61,6 +62,7 @@ class Stock(Generic[T]):
         self._refusals = refusals
         self._judge_fatal = judge_fatal
         self._emit = emit
+        self._features_changed = features_changed
         #: Every connection that was opened and is not closed yet, in the order of opening: `size` of them.
         self.connections: dict[PooledConnection[T], None] = {}
         #: The leases under watch, in the order they began.
@@ -70,7 +72,7 @@ class Stock(Generic[T]):
         #: Those who wait in `open` for `min_size` connections.
         self._awaiting_min_size: list[asyncio.Future[PoolError | None]] = []
         self._closing = 0
-        self._is_shrinking = False
+        self.is_shrinking = False
         self._is_closed = False
         self._is_down = False
         self.opener: Opener[T] = Opener(self, line, lifecycle, counters, open_time)
@@ -87,6 +89,10 @@ class Stock(Generic[T]):
     @property
     def in_use(self) -> int:
         return sum(info.leases for info in self.connections)
+
+    @property
+    def uses(self) -> int:
+        return sum(info.use_count for info in self.connections)
 
     @property
     def oldest_lease(self) -> float:
@@ -153,13 +159,16 @@ class Stock(Generic[T]):
         if now >= info.expires_at:
             self.retire(info, info.expires_as)
             return
-        if self._is_shrinking and self._shrinks(info):
+        if self.is_shrinking and self._shrinks(info):
             return
-        fresh_until = now + self.lifecycle.fresh_for
-        info.fresh_until = fresh_until if fresh_until < info.expires_at else info.expires_at
-        if self.line.waiting:
-            self.opener.line_moved(now)
-        elif self.config.max_idle is not None and not info.leases and self.line.qsize() >= self.config.max_idle:
+        fresh_for = self.lifecycle.fresh_for
+        info.fresh_until = info.expires_at if fresh_for is None else min(info.expires_at, now + fresh_for)
+        if (
+            self.config.max_idle is not None
+            and not self.line.waiters
+            and not info.leases
+            and self.line.qsize() >= self.config.max_idle
+        ):
             self.retire(info, Reason.IDLE)
             return
         self.line.put_nowait(info, now)
@@ -189,7 +198,9 @@ class Stock(Generic[T]):
 
     def capacity_changed(self, info: PooledConnection[T]) -> None:
         """It carries more leases, or fewer, from now on."""
-        self.line.is_shared = self.line.is_shared or info.capacity > 1
+        if info.capacity != 1 and not self.line.is_shared:
+            self.line.is_shared = True
+            self._features_changed()
         if info.place in (Place.IDLE, Place.LEASED):
             self.line.discard(info)
             if info.leases < info.capacity and self.now() < info.expires_at:
@@ -226,6 +237,7 @@ class Stock(Generic[T]):
         info.place = Place.GONE
         self._closing -= 1
         del self.connections[info]
+        self.counters.acquired_before += info.use_count
         self.counters.closed_by[info.expires_as] += 1
         self.opener.slots.release()
         self._emit(events.Closed, info, info.expires_as)
@@ -314,14 +326,14 @@ class Stock(Generic[T]):
         for info in self.line.lendable:
             if not info.leases:
                 self._shrinks(info)
-        self._is_shrinking = self._oversize > 0
+        self.is_shrinking = self._oversize > 0
         self.health.wake()
         self.opener.review()
 
     def _shrinks(self, info: PooledConnection[T]) -> bool:
         """Closes that one if there are too many."""
-        self._is_shrinking = self._oversize > 0
-        if not self._is_shrinking:
+        self.is_shrinking = self._oversize > 0
+        if not self.is_shrinking:
             return False
         self.retire(info, Reason.SHRUNK)
         return True
@@ -399,5 +411,3 @@ def _owner_ended(
     target = stock()
     if target is not None and info.place not in (Place.CLOSING, Place.GONE):
         target.retire_from_anywhere(info, Reason.BROKEN)
-
-

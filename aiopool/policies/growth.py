@@ -44,7 +44,14 @@ class OpenTime:
 
 
 def opens_wanted(
-    *, waiting: int, coming: int, leased: int, shares: int, hold: float | None, opening: float, stands_still: bool
+    *,
+    waiting: int,
+    coming: int,
+    leased: int,
+    shares: int,
+    hold: float | None,
+    opening: float,
+    stands_still: bool,
 ) -> int:
     """How many opens to start now.
 
