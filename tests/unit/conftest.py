@@ -7,6 +7,8 @@ import gc
 import inspect
 import logging
 import random
+import sys
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,10 +22,21 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"virtual": VirtualClockLoop}
 
 
+def forget_failed_predecessors() -> None:
+    """What a failed test held is freed here, in silence, or else the next test would be blamed for it."""
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        if hasattr(sys, name):
+            delattr(sys, name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(
     request: pytest.FixtureRequest, has_passed: Callable[[], bool], caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
+    forget_failed_predecessors()
     random.seed(request.node.name)
     if inspect.iscoroutinefunction(request.function):
         request.getfixturevalue("no_task_is_left")

@@ -161,6 +161,39 @@ async def test_what_is_being_opened_at_close_does_not_stay(make_pool, step):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.parametrize("ticks", range(4))
+@pytest.mark.parametrize("what", ["open", "acquire", "reset", "check", "discard"])
+async def test_closing_just_after_something_began_leaves_nothing(make_pool, what, ticks):
+    backend = Backend(
+        opens=Step(delay=1), closes=Step(delay=1), validates=Step(delay=1), resets=Step(delay=1)
+    )
+    pool = make_pool(backend, min_size=1, max_size=1, validator=backend.validate, resetter=backend.reset)
+    task = None
+    if what == "open":
+        await pool.open(wait=False)
+    elif what == "acquire":
+        task = take(pool)
+    else:
+        await pool.open()
+        lease = await pool.acquire() if what != "check" else None
+        if lease is None:
+            task = asyncio.create_task(pool.check())
+        elif what == "reset":
+            lease.release()
+        else:
+            lease.discard()
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    elapsed, error = await timed(pool.close(timeout=5))
+    assert error is None
+    assert elapsed <= 3
+    if task is not None:
+        await asyncio.gather(task, return_exceptions=True)
+    backend.assert_nothing_is_left()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert pool.stats()["closed"] == pool.stats()["opened"] == len(backend.connections)
+
+
 async def test_closing_during_a_check_and_a_reset_leaves_nothing(make_pool):
     backend = Backend(validates=Step(hang=True), resets=Step(hang=True))
     pool = make_pool(

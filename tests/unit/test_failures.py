@@ -173,7 +173,7 @@ async def test_an_opening_that_takes_too_long_is_given_up_and_tried_again(make_p
 async def test_a_factory_that_ignores_its_cancellation_keeps_its_slot(make_pool):
     backend = Backend(limit=lambda: 1)
     backend.next_opens.append(Step(hang=True, ignore_cancel=5))
-    pool = make_pool(backend, max_size=1, open_timeout=2)
+    pool = make_pool(backend, max_size=1, open_timeout=2, unavailable_after=None)
     assert 7 <= await hold(pool) <= 8
     assert backend.peak == 1
 

@@ -71,7 +71,7 @@ async def test_max_opening_bounds_how_many_are_opened_at_once(make_pool):
     start = now()
     leases = await asyncio.gather(*(take(pool) for _ in range(6)))
     assert backend.peak_opening == 2
-    assert now() - start == pytest.approx(0.3)
+    assert 0.3 - 1e-9 <= now() - start <= 0.4
     for lease in leases:
         lease.release()
 
@@ -128,7 +128,7 @@ async def test_a_connection_in_reset_is_no_prospective_return(make_pool):
     lease.release()
     start = now()
     second = await pool.acquire()
-    assert now() - start <= 2 * 0.1
+    assert now() - start <= 0.1 + 0.03
     second.release()
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from aiopool import PoolConfigError
 from tests.fakes import Backend, Step, hold, now, release_all, settle, take
 
 
@@ -159,3 +160,15 @@ async def test_an_expired_idle_connection_is_replaced_up_to_min_size(make_pool):
     assert pool.stats()["available"] == 2
     assert len(backend.ended) == 2
     assert await hold(pool) == pytest.approx(0)
+
+
+async def test_a_max_idle_below_min_size_does_not_churn(make_pool):
+    """Refused or reconciled, as long as it doesn't open and close for ever."""
+    backend = Backend(opens=Step(delay=0.1))
+    try:
+        pool = make_pool(backend, min_size=3, max_idle=1)
+    except PoolConfigError:
+        return
+    await pool.open(wait=False)
+    await asyncio.sleep(200)
+    assert len(backend.connections) <= 10

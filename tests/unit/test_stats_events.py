@@ -105,7 +105,8 @@ async def test_the_seconds_add_up(make_pool):
 
 
 async def test_the_oldest_wait_and_the_oldest_lease_are_ages(make_pool):
-    pool = make_pool(Backend(), max_size=2)
+    pool = make_pool(Backend(), min_size=2, max_size=2)
+    await pool.open()
     first = await pool.acquire()
     await asyncio.sleep(3)
     second = await pool.acquire()

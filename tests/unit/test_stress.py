@@ -18,6 +18,7 @@ class Chaos:
     def __init__(self, make_pool, seed):
         self.dice = random.Random(seed)
         self.max_size = self.dice.randint(1, 6)
+        min_size = self.dice.randint(0, self.max_size)
         self.backend = Backend(limit=lambda: self.max_size)
         self.calm = False
         self.pool = make_pool(
@@ -27,12 +28,12 @@ class Chaos:
             validator=self.validate,
             resetter=self.reset if self.dice.random() < 0.5 else None,
             aborter=self.backend.abort if self.dice.random() < 0.5 else None,
-            min_size=self.dice.randint(0, self.max_size),
+            min_size=min_size,
             max_size=self.max_size,
             validate_after=self.dice.choice([0, 0.5, None]),
             max_uses=self.dice.choice([None, 3]),
             max_lifetime=self.dice.choice([None, 5]),
-            max_idle=self.dice.choice([None, 1]),
+            max_idle=self.dice.choice([None, max(1, min_size)]),
             max_opening=self.dice.choice([None, 1, 2]),
             max_waiting=self.dice.choice([None, 20]),
             health_check_interval=1,
@@ -194,6 +195,7 @@ async def test_thirty_thousand_waiters_that_time_out_leave_no_trace(make_pool, s
     assert pool.stats()["waiting"] == 0
     assert pool.stats()["timeouts"] == 30_000
     del waiters, results
+    await settle(3)
     gc.collect()
     assert sum(isinstance(thing, asyncio.Future) for thing in gc.get_objects()) <= before + 5
     next_one = take(pool)
