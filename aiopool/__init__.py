@@ -1,8 +1,8 @@
 """aiopool: asyncio-native pooling. Create once, reuse always.
 
-    async with ConnectionPool(factory) as pool:
-        async with pool.acquire() as conn:
-            ...
+async with ConnectionPool(factory) as pool:
+    async with pool.acquire() as conn:
+        ...
 """
 
 from importlib import import_module

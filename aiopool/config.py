@@ -19,11 +19,11 @@ class PoolConfig:
     Raises `PoolConfigError` (a `ValueError`) that names the field, the value and what is allowed.
     """
 
-    #: Connections kept open even when nobody asks; unset: the smaller of 5 and `max_size`.
+    #: Connections kept open even when nobody asks; unset: 5, or `max_size` or `max_idle` if they are smaller.
     min_size: int = cast(int, None)
     #: Connections that may exist at once, those being opened or closed included.
     max_size: int = 20
-    #: At most so many are kept idle (a count, as httpx's keep-alive limit); a surplus one is closed on release.
+    #: At most so many, but no less than `min_size`, are kept idle (a count); a surplus one is closed on release.
     max_idle: int | None = None
     #: A connection idle for longer is closed, down to `min_size`: give the server its memory back after a peak.
     max_idle_time: float | None = 300.0
@@ -67,8 +67,8 @@ class PoolConfig:
 
     def __post_init__(self) -> None:
         if self.min_size is None:
-            size = self.max_size if isinstance(self.max_size, int) else DEFAULT_MIN_SIZE
-            object.__setattr__(self, "min_size", max(0, min(DEFAULT_MIN_SIZE, size)))
+            bounds = [size for size in (self.max_size, self.max_idle) if isinstance(size, int)]
+            object.__setattr__(self, "min_size", max(0, min(DEFAULT_MIN_SIZE, *bounds)))
         for field in fields(self):
             allowed, is_allowed = _RULES[field.name]
             value = getattr(self, field.name)

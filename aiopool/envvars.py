@@ -33,16 +33,14 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     A default may hold variables in its turn; what a variable holds is never expanded.
     """
     parts: list[str] = []
-    at, whole = 0, False
+    at, is_one = 0, False
     while start := _START.search(text, at):
         end = _closing_brace(text, start.end())
-        value = _value(text[start.end() : end], env)
-        parts += [text[at : start.start()], value]
-        whole = start.start() == 0 and end == len(text) - 1
+        parts += [text[at : start.start()], _value(text[start.end() : end], env)]
+        is_one = start.start() == 0 and end == len(text) - 1
         at = end + 1
-    if not parts:
-        return text
-    return EnvText(value) if whole else "".join([*parts, text[at:]])
+    expanded = "".join([*parts, text[at:]])
+    return EnvText(expanded) if is_one else expanded
 
 
 def _value(reference: str, env: Mapping[str, str]) -> str:

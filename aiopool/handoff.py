@@ -158,12 +158,20 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     def shed_if_stuck(self, now: float) -> None:
         """For when nothing returns: refuses all who have waited too long, if the queue stands."""
         head = self.head
-        if head is None or self._codel is None or not self._codel.is_stuck(now, now - head.since):
+        if head is None or self._codel is None or self.is_paused:
+            return
+        if not self._codel.is_stuck(now, now - head.since):
             return
         for waiter in list(self.waiters):
             if now - waiter.since <= 2 * self._codel.target:
                 break
             self.refuse(waiter, self._shed(waiter))
+
+    def resume(self) -> None:
+        """The wait until now says nothing about the load."""
+        self.is_paused = False
+        if self._codel is not None:
+            self._codel.start_afresh()
 
     def is_among_first(self, waiter: Waiter[T], count: int) -> bool:
         return any(other is waiter for other in islice(self.waiters, count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import weakref
 from collections.abc import Awaitable, Iterable
@@ -84,8 +85,8 @@ class Health(Generic[T]):
         """Validates a connection that was taken off the stack; whoever heads the line by then gets it."""
         info.place = Place.CHECKING
         info.covers_until = self._host.covers_until(self._host.now())
-        task = self._lifecycle.spawn(self._check(info), "check")
-        self.in_care[info] = task
+        task = self.in_care[info] = self._lifecycle.spawn(self._check(info), "check")
+        task.add_done_callback(lambda _: self._let_go(info, Reason.INVALID))
         return task
 
     async def _check(self, info: PooledConnection[T]) -> bool:
@@ -102,7 +103,8 @@ class Health(Generic[T]):
         """Ends a reset that takes time, in the background."""
         info.place = Place.RESETTING
         info.covers_until = covers_until
-        self.in_care[info] = self._lifecycle.spawn(self._reset(info, rest), "reset")
+        task = self.in_care[info] = self._lifecycle.spawn(self._reset(info, rest), "reset")
+        task.add_done_callback(lambda _: self._let_go(info, Reason.RESET_FAILED, rest))
 
     async def _reset(self, info: PooledConnection[T], rest: Awaitable[object]) -> bool:
         is_clean = False
@@ -115,9 +117,13 @@ class Health(Generic[T]):
             self._let_go(info, None if is_clean else Reason.RESET_FAILED)
         return is_clean
 
-    def _let_go(self, info: PooledConnection[T], trouble: Reason | None) -> None:
+    def _let_go(
+        self, info: PooledConnection[T], trouble: Reason | None, unused: Awaitable[object] | None = None
+    ) -> None:
         if self.in_care.pop(info, None) is None:
-            return
+            return  # as it should be when the task has ended; but one that is cancelled before it starts does nothing
+        if inspect.iscoroutine(unused):
+            unused.close()
         if trouble is not None:
             self._host.retire(info, trouble)
             return
@@ -140,10 +146,13 @@ class Health(Generic[T]):
         """Does what is due, and returns the seconds until something may be due again."""
         host, config, now = self._host, self._host.config, self._host.now()
         for watch in list(host.watches):
-            held = now - watch.since
-            if config.leak_after is not None and held >= config.leak_after and not watch.is_reported:
+            if (
+                config.leak_after is not None
+                and now >= watch.since + config.leak_after
+                and not watch.is_reported
+            ):
                 host.leaked(watch, now)
-            if config.max_hold is not None and held >= config.max_hold:
+            if config.max_hold is not None and now >= watch.since + config.max_hold:
                 host.reclaim(watch, now)
         for info in self._line.lendable:  # the one that was idle for longest first
             if now >= info.expires_at:
@@ -160,7 +169,7 @@ class Health(Generic[T]):
 
     def _is_idle_for_too_long(self, info: PooledConnection[T], now: float) -> bool:
         limit = self._host.config.max_idle_time
-        return limit is not None and info.leases == 0 and now - info.last_used >= limit
+        return limit is not None and info.leases == 0 and now >= info.last_used + limit
 
     def _next_due(self, now: float) -> float:
         config = self._host.config

@@ -92,7 +92,7 @@ class PoolManager:
         try:
             return self._pools[name]
         except KeyError:
-            hint = suggest(name, self._pools) or "; register one first"
+            hint = suggest(str(name), self._pools) or "; register one first"
             raise PoolNotFound(f"no pool {name!r} is registered{hint}") from None
 
     def __contains__(self, name: object) -> bool:

@@ -155,7 +155,7 @@ class Opener(Generic[T]):
 
     def _has_failed_for_long(self, now: float) -> bool:
         limit = self._host.config.unavailable_after
-        return self._failing_since is not None and limit is not None and now - self._failing_since >= limit
+        return self._failing_since is not None and limit is not None and now >= self._failing_since + limit
 
     def review(self, *, eager: bool = False) -> None:
         """Opens as many as are lacking now. `eager`: don't count on returns."""
@@ -188,8 +188,7 @@ class Opener(Generic[T]):
     def _lacking(self, demand: Demand, now: float, eager: bool) -> int:
         config = self._host.config
         covering = sum(attempt.covers_until > now for attempt in self.attempts)
-        oldest = next(iter(self.attempts), None)
-        age = now - oldest.began_at if oldest else 0.0
+        age = self._age_of_oldest(now)
         for_the_line = opens_wanted(
             waiting=demand.waiting,
             coming=covering + demand.coming,
@@ -197,9 +196,14 @@ class Opener(Generic[T]):
             shares=config.max_shares,
             hold=self._hold(),
             opening=max(self._open_time.known or 0.0, age),
-            stands_still=eager or now - self._still_since() >= self._open_time.patience(age),
+            stands_still=eager or now >= self._still_since() + self._open_time.patience(age),
         )
         return max(for_the_line, config.min_size - demand.alive - len(self.attempts))
+
+    def _age_of_oldest(self, now: float) -> float:
+        """Of the opens in flight: a lower bound of how long opening takes."""
+        oldest = next(iter(self.attempts), None)
+        return now - oldest.began_at if oldest else 0.0
 
     def _hold(self) -> float | None:
         """How long the leases last that ended since the line formed."""
@@ -243,7 +247,7 @@ class Opener(Generic[T]):
             due += [attempt.covers_until for attempt in self.attempts if attempt.covers_until > now]
             if demand.coming_until is not None:
                 due.append(demand.coming_until)
-            patience_ends = self._still_since() + self.patience()
+            patience_ends = self._still_since() + self._open_time.patience(self._age_of_oldest(now))
             if patience_ends > now:
                 due.append(patience_ends)
         if due:
@@ -263,10 +267,11 @@ class Opener(Generic[T]):
         self.attempts[attempt] = None
         attempt.timer = self._lifecycle.loop.call_later(config.open_timeout, self._overdue, attempt)
         attempt.task = self._lifecycle.spawn(self._run(attempt), "opener")
+        # A task that is cancelled before it starts does nothing at all.
+        attempt.task.add_done_callback(lambda _: self._ended(attempt))
         return True
 
     async def _run(self, attempt: Attempt) -> None:
-        is_open = False
         try:
             connection, owner = await self._lifecycle.connect()
             if attempt.is_over:  # it came too late: nobody counts on it
@@ -274,7 +279,6 @@ class Opener(Generic[T]):
                 if rest is not None:
                     await rest
             else:
-                is_open = True
                 self._succeeded(attempt, connection, owner)
         except BaseException as exc:
             if not attempt.is_over:
@@ -282,12 +286,16 @@ class Opener(Generic[T]):
             if not isinstance(exc, (Exception, asyncio.CancelledError)):
                 raise
         finally:
-            attempt.timer.cancel()
-            if not is_open:
-                self.attempts.pop(attempt, None)
-                self.slots.release()
-            self.review()
-            self._host.settled()
+            self._ended(attempt)
+
+    def _ended(self, attempt: Attempt) -> None:
+        """Without a connection, or its slot would have passed to that: give it back."""
+        if attempt in self.attempts:
+            del self.attempts[attempt]
+            self.slots.release()
+        attempt.timer.cancel()
+        self.review()
+        self._host.settled()
 
     def _succeeded(self, attempt: Attempt, connection: T, owner: Owner[T] | None) -> None:
         if self._failing_since is not None:
@@ -300,7 +308,7 @@ class Opener(Generic[T]):
         self._counters.opened += 1
         self._counters.opening.record(seconds)
         # The slot passes from the attempt to the connection, in one step.
-        self.attempts.pop(attempt)
+        del self.attempts[attempt]
         self._host.admit(connection, owner, attempt)
 
     def _overdue(self, attempt: Attempt) -> None:

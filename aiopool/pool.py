@@ -310,6 +310,8 @@ class ConnectionPool(Generic[T]):
     def _lost(self, lease: Lease[T]) -> None:
         """A lease was garbage-collected while held: at any moment, in any thread, so the rest is for the loop."""
         watch = lease._watch
+        if lease.info.place is not LEASED or (watch is not None and watch.is_reclaimed):
+            return  # it was taken away from its holder already
         stack = f"; acquired at:\n{watch.stack}" if watch is not None and watch.stack else ""
         warnings.warn(
             f"a lease of pool {self.name!r} was dropped without being released: use `async with pool.acquire()`{stack}",
@@ -413,6 +415,7 @@ class ConnectionPool(Generic[T]):
         stock = self._stock
         if self._state is State.OPEN:
             self._state = State.CLOSING
+            stock.emptied.add_done_callback(lambda _: self._closed(stock))
             stock.close()
         try:
             if timeout != 0:
@@ -423,10 +426,12 @@ class ConnectionPool(Generic[T]):
         except BaseException:
             stock.terminate()
             raise
-        finally:
+        self._closed(stock)
+
+    def _closed(self, stock: Stock[T]) -> None:
+        if self._stock is stock:
+            self._state = State.CLOSED
             fork.unwatch(self)
-            if self._stock is stock:
-                self._state = State.CLOSED
 
     def _abandon(self) -> None:
         """The loop is closed with the pool open: nothing can be closed politely any more."""
@@ -511,7 +516,7 @@ class ConnectionPool(Generic[T]):
 
     def resume(self) -> None:
         if self._line.is_paused and not self._is_forked:
-            self._line.is_paused = False
+            self._line.resume()
             if self._state is State.OPEN:
                 self._serve_line(self._now())
             self._emit(events.Resumed)

@@ -165,6 +165,7 @@ class Stock(Generic[T]):
         info.fresh_until = info.expires_at if fresh_for is None else min(info.expires_at, now + fresh_for)
         if (
             self.config.max_idle is not None
+            and self.surplus > 0
             and not self.line.waiters
             and not info.leases
             and self.line.qsize() >= self.config.max_idle
@@ -221,7 +222,9 @@ class Stock(Generic[T]):
         if rest is None:
             self._gone(info)
         else:
-            self.lifecycle.spawn(self._close(info, rest), "close")
+            self.lifecycle.spawn(self._close(info, rest), "close").add_done_callback(
+                lambda _: self._gone(info)
+            )
             self.opener.review()
 
     async def _close(self, info: PooledConnection[T], rest: Coroutine[Any, Any, None]) -> None:

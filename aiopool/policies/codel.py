@@ -47,6 +47,11 @@ class CoDel:
         """Nobody waits: the luckiest caller of this interval waited for nothing."""
         self._least_wait = 0.0
 
+    def start_afresh(self) -> None:
+        """Forgets what it saw: the next who is served begins an interval in which nobody is refused."""
+        self._interval_ends = -inf
+        self._least_wait = 0.0
+
     def _begin_interval(self, now: float, waited: float) -> None:
         self._is_slow = self._least_wait > self.target
         self._interval_ends = now + self.interval

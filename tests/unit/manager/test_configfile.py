@@ -95,7 +95,7 @@ def test_a_key_without_a_line_of_its_own_gets_that_of_the_key_around_it(write: W
 
 
 def test_a_mapping_is_taken_as_it_is_and_has_no_lines() -> None:
-    mapping = {"pools": {"x": {}}}
+    mapping: dict[str, Any] = {"pools": {"x": {}}}
     document = read_document(mapping)
     assert document.data is mapping
     document.refuse(("pools", "x"), "is wrong")
@@ -158,7 +158,7 @@ def test_wrong_yaml_is_refused_with_its_line(write: Write, content: str, line: i
         complete(write("x.yaml", content))
 
 
-@pytest.mark.parametrize("content", ["a: &a [*a]", "a: &a {b: *a}", "a: &a {<<: *a}", "[" * 5000])
+@pytest.mark.parametrize("content", ["a: &a [*a]", "a: &a {b: *a}", "[" * 5000])
 def test_yaml_without_an_end_is_refused(write: Write, content: str) -> None:
     with pytest.raises(PoolConfigError, match=r"^x.yaml: is nested too deeply, or an alias holds itself"):
         complete(write("x.yaml", content))
@@ -219,8 +219,8 @@ def test_a_byte_order_mark_and_windows_lines_are_read(write: Write) -> None:
 
 
 def test_control_characters_are_refused(write: Write) -> None:
-    with pytest.raises(PoolConfigError, match=r"^x.yaml: is not valid YAML: it holds a character"):
-        complete(write("x.yaml", "a: \x01\n"))
+    with pytest.raises(PoolConfigError, match=r"^x.yaml:2: is not valid YAML: it holds a control character"):
+        complete(write("x.yaml", "a: 1\nb: \x01\n"))
 
 
 @pytest.mark.parametrize("name", ["x.json", "x", "x.yaml.bak"])

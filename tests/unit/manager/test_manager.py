@@ -10,10 +10,10 @@ import anyio
 import pytest
 
 from aiopool.config import PoolConfig
-from aiopool.errors import PoolError, PoolNotFound
+from aiopool.errors import PoolError, PoolNotFound, PoolUnavailable
 from aiopool.manager import CLOSE_TIMEOUT, PoolManager, pools
 from aiopool.pool import ConnectionPool
-from tests.fakes import Backend, now
+from tests.fakes import Backend, Step, now
 from tests.unit.manager.stubs import StubPool
 
 
@@ -56,6 +56,11 @@ def test_a_missing_pool_unlike_any_other_names_those_that_exist() -> None:
     manager = managed(StubPool("redis"), StubPool("database"))
     with pytest.raises(PoolNotFound, match="'queue' is registered; known are: database, redis"):
         manager.get("queue")
+
+
+def test_a_name_that_is_no_text_is_not_found_either() -> None:
+    with pytest.raises(PoolNotFound, match="no pool 3 is registered"):
+        managed(StubPool("a")).get(3)  # type: ignore[arg-type]
 
 
 def test_an_empty_manager_says_that_nothing_is_registered() -> None:
@@ -285,3 +290,30 @@ async def test_real_pools_stand_open_inside_the_block_and_have_no_connection_aft
             assert manager.stats()["first"]["in_use"] == 1
     assert first.live == second.live == []
     assert manager.stats()["second"]["size"] == 0
+
+
+def real(backend: Backend, **config: Any) -> ConnectionPool[Any]:
+    return ConnectionPool(backend.open, PoolConfig(**config), destroyer=backend.close)
+
+
+async def test_a_real_pool_that_cannot_open_leaves_nothing_of_the_others() -> None:
+    good, bad = Backend(), Backend(opens=Step(error=ValueError("wrong password")))
+    manager = PoolManager()
+    manager.register("good", real(good, min_size=2))
+    manager.register("bad", real(bad, min_size=1))
+    with pytest.raises(PoolUnavailable):
+        async with manager:
+            pytest.fail("the block must not run")
+    assert good.live == []
+
+
+async def test_a_cancelled_opening_of_real_pools_leaves_nothing_behind() -> None:
+    good, slow = Backend(), Backend(opens=Step(delay=3))
+    manager = PoolManager()
+    manager.register("good", real(good, min_size=2))
+    manager.register("slow", real(slow, min_size=2))
+    with anyio.move_on_after(1):
+        async with manager:
+            pytest.fail("the block must not run")
+    await asyncio.sleep(10)
+    assert good.live == slow.live == []
