@@ -167,23 +167,15 @@ class DatabasePool(PoolFace[Connection]):
         """The first row, or None."""
         return await self._run(lambda conn, left: conn.fetchrow(query, *params, timeout=left), timeout)
 
-    async def fetchval(
-        self, query: str, *params: object, column: int = 0, timeout: float | None = None
-    ) -> Any:
+    async def fetchval(self, query: str, *params: object, column: int = 0, timeout: float | None = None) -> Any:
         """One value of the first row, or None."""
-        return await self._run(
-            lambda conn, left: conn.fetchval(query, *params, column=column, timeout=left), timeout
-        )
+        return await self._run(lambda conn, left: conn.fetchval(query, *params, column=column, timeout=left), timeout)
 
-    async def executemany(
-        self, query: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
-    ) -> None:
+    async def executemany(self, query: str, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> None:
         """Run a statement once for each of `args`, all or nothing."""
         await self._run(lambda conn, left: conn.executemany(query, args, timeout=left), timeout)
 
-    async def _run(
-        self, work: Callable[[Connection, float | None], Awaitable[R]], timeout: float | None
-    ) -> R:
+    async def _run(self, work: Callable[[Connection, float | None], Awaitable[R]], timeout: float | None) -> R:
         if timeout is None:
             async with self.pool.acquire() as connection:
                 return await work(connection, None)

@@ -48,12 +48,11 @@ class Proxy:
         server_reader, server_writer = await asyncio.open_connection(host, port)
         self._writers += [writer, server_writer]
         await asyncio.gather(
-            self._forward(reader, server_writer, counts=True), self._forward(server_reader, writer, counts=False)
+            self._forward(reader, server_writer, counts=True),
+            self._forward(server_reader, writer, counts=False),
         )
 
-    async def _forward(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counts: bool
-    ) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counts: bool) -> None:
         try:
             while data := await reader.read(65536):
                 await self._speaks.wait()

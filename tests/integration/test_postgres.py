@@ -1,0 +1,777 @@
+"""`DatabasePool` on a real PostgreSQL: what callers get, and what one caller leaves to the next (nothing)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from aiopool import embedded
+from aiopool.adapters.postgres import SESSION_RESET, DatabasePool
+from aiopool.config import PoolConfig
+from aiopool.errors import LeaseExpired, PoolClosed, PoolConfigError, PoolTimeout, PoolUnavailable
+from tests.integration.proxy import Proxy
+
+ONE = PoolConfig(min_size=1, max_size=1, validate_after=None)
+
+#: Everything that one session can tell of itself and that must be the same for each caller.
+STATE = """
+    select current_user, session_user, current_setting('role') as role,
+           current_setting('work_mem') as work_mem, current_setting('search_path') as search_path,
+           current_setting('session_replication_role') as session_replication_role,
+           coalesce(current_setting('app.tenant', true), '') as tenant,
+           (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks,
+           (select count(*) from pg_class where relpersistence = 't' and pg_table_is_visible(oid)) as temporary,
+           (select count(*) from pg_cursors where name <> '') as cursors,
+           (select count(*) from pg_listening_channels()) as channels
+"""
+
+LEFT_BEHIND = {
+    "a setting": "set work_mem = '9MB'",
+    "a setting of the application": "set app.tenant = 'blue'",
+    "a setting for superusers": "set session_replication_role = replica",
+    "a search path": "set search_path = pg_catalog",
+    "a role": "set role aiopool_clerk",
+    "a session authorization": "set session authorization aiopool_clerk",
+    "both of them": "set session authorization aiopool_clerk; set role aiopool_clerk",
+    "a temporary table": "create temp table left_behind as select 1 as a",
+    "an advisory lock": "select pg_advisory_lock(4711)",
+    "a cursor with hold": "declare left_cursor cursor with hold for select 1",
+    "a channel": "listen left_channel",
+    "an open transaction": "begin; set local work_mem = '9MB'; set role aiopool_clerk",
+    "a temporary table in an open transaction": "begin; create temp table left_behind (a int)",
+    "an open cursor": "begin; declare left_cursor cursor for select 1; fetch left_cursor",
+    "a transaction that may only read": "begin read only",
+    "a savepoint": "begin; savepoint here; select pg_advisory_lock(4711)",
+}
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
+async def clerk(postgres: embedded.PostgresServer) -> None:
+    connection = await asyncpg.connect(postgres.dsn)
+    try:
+        await connection.execute("drop role if exists aiopool_clerk; create role aiopool_clerk")
+        await connection.execute("drop table if exists aiopool_items; create table aiopool_items (id int primary key)")
+    finally:
+        await connection.close()
+
+
+@pytest_asyncio.fixture
+async def db(postgres: embedded.PostgresServer) -> AsyncIterator[DatabasePool]:
+    """One connection, so that each caller gets what the last one left."""
+    async with DatabasePool(postgres.dsn, ONE) as pool:
+        await pool.execute("truncate aiopool_items")
+        yield pool
+
+
+async def eventually(condition: Callable[[], bool], within: float = 5.0) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.005)
+
+
+async def server_side(dsn: str, query: str, *params: object) -> Any:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(query, *params)
+    finally:
+        await connection.close()
+
+
+class TestWhatCallersGet:
+    async def test_execute_returns_the_rows_of_a_query_and_none_for_a_statement_without(self, db: DatabasePool) -> None:
+        assert [dict(row) for row in await db.execute("select 1 as a, 'x' as b")] == [{"a": 1, "b": "x"}]
+        assert await db.execute("insert into aiopool_items values ($1)", 1) == []
+        assert [row["id"] for row in await db.execute("insert into aiopool_items values (2) returning id")] == [2]
+
+    async def test_execute_runs_a_script_of_several_statements(self, db: DatabasePool) -> None:
+        assert await db.execute("insert into aiopool_items values (1); insert into aiopool_items values (2);") == []
+        assert await db.fetchval("select count(*) from aiopool_items") == 2
+
+    async def test_a_script_with_an_error_leaves_nothing_done(self, db: DatabasePool) -> None:
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await db.execute("insert into aiopool_items values (1); insert into nowhere values (2)")
+        with pytest.raises(asyncpg.PostgresSyntaxError):
+            await db.execute("insert into aiopool_items values (1); nonsense")
+        assert await db.fetchval("select count(*) from aiopool_items") == 0
+
+    async def test_fetch_fetchrow_fetchval_and_executemany_do_as_asyncpg_does(self, db: DatabasePool) -> None:
+        await db.executemany("insert into aiopool_items values ($1)", [(i,) for i in range(5)])
+        assert [row["id"] for row in await db.fetch("select id from aiopool_items order by id")] == list(range(5))
+        row = await db.fetchrow("select id, id * 2 as twice from aiopool_items where id = $1", 4)
+        assert row is not None
+        assert tuple(row) == (4, 8)
+        assert await db.fetchrow("select 1 where false") is None
+        assert await db.fetchval("select 1, 2", column=1) == 2
+        assert await db.fetchval("select 1 where false") is None
+
+    async def test_connection_gives_a_raw_connection_or_a_lease(self, db: DatabasePool) -> None:
+        async with db.connection() as connection:
+            assert type(connection) is asyncpg.Connection
+            with pytest.raises(PoolTimeout):
+                await db.connection(timeout=0)
+        lease = await db.connection(timeout=1)
+        assert await lease.connection.fetchval("select 1") == 1
+        lease.release()
+
+    async def test_a_timeout_bounds_the_query_and_keeps_the_connection(self, db: DatabasePool) -> None:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await db.execute("select pg_sleep(5)", timeout=0.1)
+        assert time.monotonic() - began < 1
+        assert await db.fetchval("select 1") == 1
+        assert db.stats()["opened"] == 1
+
+    async def test_a_timeout_bounds_the_wait_for_a_connection_as_well(self, db: DatabasePool) -> None:
+        async with db.connection():
+            with pytest.raises(PoolTimeout) as caught:
+                await db.fetch("select 1", timeout=0.1)
+        assert 0.09 < caught.value.waited < 1
+
+    async def test_command_timeout_and_server_settings_are_asyncpgs(self, postgres: embedded.PostgresServer) -> None:
+        async with DatabasePool(
+            postgres.dsn, ONE, command_timeout=0.1, server_settings={"application_name": "till"}
+        ) as db:
+            await db.execute("set application_name = 'other'")
+            assert await db.fetchval("show application_name") == "till"
+            with pytest.raises(TimeoutError):
+                await db.execute("select pg_sleep(5)")
+            assert await db.fetchval("select 1") == 1
+            assert db.stats()["opened"] == 1
+
+    async def test_a_closed_pool_refuses_and_may_be_opened_again(self, postgres: embedded.PostgresServer) -> None:
+        db = DatabasePool(postgres.dsn, ONE, name="till")
+        async with db:
+            assert await db.fetchval("select 1") == 1
+        with pytest.raises(PoolClosed):
+            await db.fetchval("select 1")
+        async with db:
+            assert await db.fetchval("select 1") == 1
+        stats = db.stats()
+        assert (stats["name"], stats["size"], stats["opened"]) == ("till", 0, 2)
+        json.dumps(stats)
+
+    async def test_the_pools_own_controls_are_at_hand(self, db: DatabasePool) -> None:
+        first = await db.fetchval("select pg_backend_pid()")
+        assert await db.check() == 0
+        await db.drain()
+        assert await db.fetchval("select pg_backend_pid()") != first
+        db.resize(max_size=2)
+        assert db.stats()["max_size"] == 2
+        assert db.pool.stats() == db.stats()
+
+    async def test_a_lease_that_is_held_too_long_ends_with_lease_expired(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        config = PoolConfig(min_size=0, max_size=1, max_hold=0.2)
+        async with DatabasePool(postgres.dsn, config) as db:
+            with pytest.raises(LeaseExpired):
+                await db.execute("select pg_sleep(5)")
+            assert await db.fetchval("select 1") == 1
+
+
+class TestTransactions:
+    async def test_they_commit_when_the_block_ends(self, db: DatabasePool) -> None:
+        async with db.transaction() as connection:
+            await connection.execute("insert into aiopool_items values (1)")
+        assert await db.fetchval("select count(*) from aiopool_items") == 1
+
+    async def test_they_roll_back_on_an_error_which_reaches_the_caller(self, db: DatabasePool) -> None:
+        with pytest.raises(ZeroDivisionError):
+            await fail_after(db, "insert into aiopool_items values (1)")
+        assert await db.fetchval("select count(*) from aiopool_items") == 0
+
+    async def test_they_are_rolled_back_by_the_time_an_error_leaves_the_block(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        async with DatabasePool(postgres.dsn, PoolConfig(min_size=2, max_size=2)) as db:
+            await db.execute("truncate aiopool_items; insert into aiopool_items values (1)")
+            for _ in range(20):
+                with pytest.raises(ZeroDivisionError):
+                    await fail_after(db, "select from aiopool_items for update")
+                # On the other connection.
+                await db.fetch("select id from aiopool_items for update nowait")
+
+    async def test_a_cancelled_one_is_rolled_back_in_the_background(self, db: DatabasePool) -> None:
+        for statement in ("select pg_sleep(5)", None):
+            inside = asyncio.Event()
+
+            async def work(statement: str | None = statement, inside: asyncio.Event = inside) -> None:
+                async with db.transaction() as connection:
+                    await connection.execute("insert into aiopool_items values (1)")
+                    inside.set()
+                    await (connection.execute(statement) if statement else asyncio.sleep(5))
+
+            task = asyncio.create_task(work())
+            await inside.wait()
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await db.fetchval("select count(*) from aiopool_items") == 0
+        assert db.stats()["opened"] == 1
+
+    async def test_isolation_and_readonly_are_what_the_server_sees(self, db: DatabasePool) -> None:
+        async with db.transaction(isolation="serializable", readonly=True, deferrable=True) as connection:
+            assert await connection.fetchval("show transaction_isolation") == "serializable"
+            assert await connection.fetchval("show transaction_read_only") == "on"
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            async with db.transaction(readonly=True) as connection:
+                await connection.execute("insert into aiopool_items values (1)")
+        with pytest.raises(ValueError, match="isolation"):
+            async with db.transaction(isolation="none at all"):  # type: ignore[arg-type]
+                pass
+
+    async def test_a_transaction_inside_is_a_savepoint(self, db: DatabasePool) -> None:
+        async with db.transaction() as connection:
+            await connection.execute("insert into aiopool_items values (1)")
+            with pytest.raises(asyncpg.UniqueViolationError):
+                async with connection.transaction():
+                    await connection.execute("insert into aiopool_items values (1)")
+            await connection.execute("insert into aiopool_items values (2)")
+        assert await db.fetchval("select count(*) from aiopool_items") == 2
+
+    async def test_an_error_at_commit_reaches_the_caller(self, db: DatabasePool) -> None:
+        await db.execute(
+            "create table if not exists aiopool_deferred (id int unique deferrable initially deferred); "
+            "truncate aiopool_deferred"
+        )
+        with pytest.raises(asyncpg.UniqueViolationError):
+            async with db.transaction() as connection:
+                await connection.execute("insert into aiopool_deferred values (1), (1)")
+        assert await db.fetchval("select count(*) from aiopool_deferred") == 0
+
+    async def test_a_swallowed_error_is_no_silent_loss(self, db: DatabasePool) -> None:
+        async def swallow() -> None:
+            async with db.transaction() as connection:
+                await connection.execute("insert into aiopool_items values (1)")
+                with contextlib.suppress(asyncpg.DivisionByZeroError):
+                    await connection.execute("select 1 / 0")
+
+        with pytest.raises(asyncpg.InFailedSQLTransactionError, match="rolled back, not committed"):
+            await swallow()
+        assert db.stats()["opened"] == 1
+
+    async def test_a_broken_connection_does_not_hide_the_callers_error(self, db: DatabasePool) -> None:
+        async def break_it(error: Exception | None) -> None:
+            async with db.transaction() as connection:
+                connection.terminate()
+                if error is not None:
+                    raise error
+
+        with pytest.raises(ZeroDivisionError):
+            await break_it(ZeroDivisionError())
+        with pytest.raises(asyncpg.InterfaceError, match="closed"):
+            await break_it(None)
+        assert await db.fetchval("select 1") == 1
+
+    async def test_they_cost_a_begin_and_a_commit_and_nothing_else(self, postgres: embedded.PostgresServer) -> None:
+        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, reset="transaction") as db:
+            before = proxy.sent
+            async with db.transaction():
+                pass
+            await asyncio.sleep(0.05)
+            assert proxy.sent - before == 2
+
+
+class TestSessionReset:
+    @pytest.mark.parametrize("what", LEFT_BEHIND)
+    async def test_the_next_caller_finds_nothing_of(self, db: DatabasePool, what: str) -> None:
+        fresh = await db.fetchrow(STATE)
+        assert fresh is not None
+        async with db.connection() as connection:
+            await connection.execute(LEFT_BEHIND[what])
+            if not connection.is_in_transaction():
+                assert dict(await connection.fetchrow(STATE) or {}) != dict(fresh)
+        async with db.connection() as connection:
+            assert not connection.is_in_transaction()
+            assert dict(await connection.fetchrow(STATE) or {}) == dict(fresh)
+        assert db.stats()["opened"] == 1
+
+    @pytest.mark.parametrize("what", LEFT_BEHIND)
+    async def test_nor_when_a_transaction_failed_on_top_of(self, db: DatabasePool, what: str) -> None:
+        fresh = await db.fetchrow(STATE)
+        async with db.connection() as connection:
+            await connection.execute(LEFT_BEHIND[what])
+            if not connection.is_in_transaction():
+                await connection.execute("begin")
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                await connection.execute("select 1 / 0")
+        assert await db.fetchrow(STATE) == fresh
+        assert db.stats()["opened"] == 1
+
+    async def test_a_role_that_was_dropped_meanwhile_is_left_behind(
+        self, db: DatabasePool, postgres: embedded.PostgresServer
+    ) -> None:
+        async with db.connection() as connection:
+            await connection.execute("create role aiopool_gone; set role aiopool_gone")
+            await server_side(postgres.dsn, "drop role aiopool_gone")
+        assert await db.fetchval("select current_user = session_user")
+        assert db.stats()["opened"] == 1
+
+    async def test_a_user_without_privileges_can_be_reset(self, postgres: embedded.PostgresServer) -> None:
+        await server_side(postgres.dsn, "drop role if exists aiopool_guest")
+        await server_side(postgres.dsn, "create role aiopool_guest login password 'guest'")
+        async with DatabasePool(postgres.dsn, ONE, user="aiopool_guest", password="guest") as db:
+            await db.execute("set work_mem = '9MB'")
+            assert await db.fetchval("show work_mem") != "9MB"
+            assert db.stats()["opened"] == 1
+        await server_side(postgres.dsn, "drop role aiopool_guest")
+
+    async def test_a_role_in_the_server_settings_stays(self, postgres: embedded.PostgresServer) -> None:
+        async with DatabasePool(postgres.dsn, ONE, server_settings={"role": "aiopool_clerk"}) as db:
+            for statement in ("select 1", "set role none", "reset session authorization"):
+                await db.execute(statement)
+                assert await db.fetchval("select current_user") == "aiopool_clerk"
+
+    async def test_lastval_is_not_the_last_callers(self, db: DatabasePool) -> None:
+        await db.execute("create sequence if not exists aiopool_numbers")
+        await db.fetchval("select nextval('aiopool_numbers')")
+        with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
+            await db.fetchval("select lastval()")
+
+    async def test_a_transaction_object_that_was_left_open_is_forgotten(self, db: DatabasePool) -> None:
+        async with db.connection() as connection:
+            await connection.transaction().start()
+        async with db.connection() as connection, connection.transaction(isolation="serializable"):
+            # A real one: a savepoint would not have its own isolation.
+            assert await connection.fetchval("show transaction_isolation") == "serializable"
+
+    async def test_asyncpgs_prepared_statements_stay_valid(self, db: DatabasePool) -> None:
+        statements = "select name, prepare_time from pg_prepared_statements where statement = 'select $1::int + 7'"
+        assert await db.fetchval("select $1::int + 7", 1) == 8
+        before = await db.fetch(statements)
+        for i in range(10):
+            await db.execute("set work_mem = '9MB'")
+            assert await db.fetchval("select $1::int + 7", i) == i + 7
+        assert await db.fetch(statements) == before
+        assert len(before) == 1
+
+    @pytest.mark.parametrize("left_behind", ["select 1", "begin", "begin; select pg_advisory_lock(4711)"])
+    async def test_it_takes_one_round_trip(self, postgres: embedded.PostgresServer, left_behind: str) -> None:
+        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE) as db:
+            async with db.connection() as connection:
+                await connection.execute(left_behind)
+                before = proxy.sent
+            await eventually(lambda: db.stats()["available"] == 1)
+            assert proxy.sent - before == 1
+
+    async def test_a_release_does_not_wait_for_it(self, postgres: embedded.PostgresServer) -> None:
+        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE) as db:
+            lease = await db.connection()
+            proxy.fall_silent()
+            began = time.monotonic()
+            lease.release()
+            assert time.monotonic() - began < 0.01
+            proxy.speak()
+            assert await db.fetchval("select 1") == 1
+            assert db.stats()["opened"] == 1
+
+    async def test_one_that_cannot_end_costs_the_connection(self, postgres: embedded.PostgresServer) -> None:
+        config = PoolConfig(min_size=0, max_size=1, reset_timeout=0.2)
+        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
+            lease = await db.connection()
+            proxy.fall_silent()
+            lease.release()
+            await eventually(lambda: db.stats()["closed_by"]["reset_failed"] == 1)
+            proxy.speak()
+            assert await db.fetchval("select 1") == 1
+
+    async def test_a_statement_timeout_of_one_caller_does_not_hurt_the_next(self, db: DatabasePool) -> None:
+        await db.execute("set statement_timeout = '50ms'")
+        await db.execute("select pg_sleep(0.1)")
+
+    def test_it_is_one_message_without_what_would_break_asyncpg(self) -> None:
+        assert "DISCARD ALL" not in SESSION_RESET
+        assert "DEALLOCATE" not in SESSION_RESET
+
+
+class TestOtherResets:
+    async def test_transaction_sends_nothing_when_no_transaction_is_open(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, reset="transaction") as db:
+            async with db.connection() as connection:
+                await connection.execute("set work_mem = '9MB'")
+                before = proxy.sent
+            assert db.stats()["available"] == 1
+            await asyncio.sleep(0.05)
+            assert proxy.sent == before
+            assert await db.fetchval("show work_mem") == "9MB"
+
+    @pytest.mark.parametrize("then", ["select 1", "select 1 / 0"])
+    async def test_transaction_rolls_an_open_one_back(self, postgres: embedded.PostgresServer, then: str) -> None:
+        async with DatabasePool(postgres.dsn, ONE, reset="transaction") as db:
+            await db.execute("truncate aiopool_items")
+            try:
+                async with db.connection() as connection:
+                    await connection.execute("begin; insert into aiopool_items values (1)")
+                    await connection.execute(then)
+            except asyncpg.DivisionByZeroError:
+                pass
+            assert await db.fetchval("select count(*) from aiopool_items") == 0
+            assert db.stats()["opened"] == 1
+
+    async def test_transaction_stops_listening_for_a_caller_who_did_not(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        async with DatabasePool(postgres.dsn, ONE, reset="transaction") as db:
+            async with db.connection() as connection:
+                await connection.add_listener("left_channel", lambda *_: None)
+            assert await db.fetchval("select count(*) from pg_listening_channels()") == 0
+
+    async def test_none_sends_nothing_and_never_lends_an_open_transaction(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, reset="none") as db:
+            async with db.connection() as connection:
+                await connection.execute("set work_mem = '9MB'")
+                before = proxy.sent
+            assert db.stats()["available"] == 1
+            assert proxy.sent == before
+            await db.execute("begin")
+            assert await db.fetchval("show work_mem") != "9MB"
+            assert db.stats()["closed_by"]["reset_failed"] == 1
+
+    async def test_another_mode_is_refused(self) -> None:
+        with pytest.raises(PoolConfigError, match=r"reset='all'.*session, transaction, none"):
+            DatabasePool("postgresql://", reset="all")  # type: ignore[arg-type]
+
+
+class TestWhatStaysOnTheClient:
+    @pytest.fixture(params=["session", "transaction", "none"])
+    def reset(self, request: pytest.FixtureRequest) -> Any:
+        return request.param
+
+    async def test_listeners_of_one_caller_are_dead_for_the_next(
+        self, postgres: embedded.PostgresServer, reset: Any
+    ) -> None:
+        heard: list[object] = []
+        async with DatabasePool(postgres.dsn, ONE, reset=reset) as db:
+            async with db.connection() as connection:
+                await connection.add_listener("left_channel", lambda *args: heard.append(args))
+                connection.add_log_listener(lambda *args: heard.append(args))
+                connection.add_query_logger(heard.append)
+                connection.add_termination_listener(heard.append)
+            await db.execute("notify left_channel")
+            await db.execute("do $$begin raise notice 'hello'; end$$")
+            await db.drain()
+            await db.fetchval("select 1")
+        assert heard == []
+
+    async def test_a_listener_works_again_for_the_next(self, postgres: embedded.PostgresServer, reset: Any) -> None:
+        async with DatabasePool(postgres.dsn, ONE, reset=reset) as db:
+            for _ in range(3):
+                heard = asyncio.Event()
+                async with db.connection() as connection:
+                    await connection.add_listener("left_channel", lambda *_, heard=heard: heard.set())
+                    await connection.execute("notify left_channel")
+                    await asyncio.wait_for(heard.wait(), 5)
+
+    async def test_statements_of_an_ended_lease_refuse_to_work(
+        self, postgres: embedded.PostgresServer, reset: Any
+    ) -> None:
+        async with DatabasePool(postgres.dsn, ONE, reset=reset) as db:
+            async with db.connection() as connection:
+                statement = await connection.prepare("select 1")
+                assert await statement.fetchval() == 1
+            async with db.connection():
+                with pytest.raises(asyncpg.InterfaceError, match="released back"):
+                    await statement.fetchval()
+
+    async def test_what_configure_set_up_outlives_resets(self, postgres: embedded.PostgresServer, reset: Any) -> None:
+        queries: list[str] = []
+        notices: list[str] = []
+
+        async def configure(connection: Any) -> None:
+            await connection.set_type_codec("json", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+            connection.add_query_logger(lambda record: queries.append(record.query))
+            connection.add_log_listener(lambda _, message: notices.append(message.message))
+
+        async with DatabasePool(postgres.dsn, ONE, reset=reset, configure=configure) as db:
+            for _ in range(3):
+                assert await db.fetchval("select $1::json", {"a": [1]}) == {"a": [1]}
+                await db.execute("do $$begin raise notice 'hello'; end$$")
+            await asyncio.sleep(0)
+            assert db.stats()["opened"] == 1
+        assert queries.count("select $1::json") == 3
+        assert notices == ["hello"] * 3
+
+    async def test_a_configure_that_fails_is_an_open_failure(self, postgres: embedded.PostgresServer) -> None:
+        def configure(_: Any) -> None:
+            raise ValueError("no such codec")
+
+        db = DatabasePool(postgres.dsn, ONE, configure=configure)
+        with pytest.raises(PoolUnavailable) as caught:
+            await db.open()
+        assert str(caught.value.__cause__) == "no such codec"
+
+
+class TestCancellation:
+    @pytest.mark.parametrize("reset", ["session", "transaction", "none"])
+    async def test_a_cancelled_query_keeps_the_connection(self, postgres: embedded.PostgresServer, reset: Any) -> None:
+        async with DatabasePool(postgres.dsn, ONE, reset=reset) as db:
+            pid = await db.fetchval("select pg_backend_pid()")
+            for _ in range(20):
+                task = asyncio.create_task(db.fetchval("select pg_sleep(5)"))
+                await asyncio.sleep(0.01)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert await db.fetchval("select pg_backend_pid()") == pid
+            assert db.stats()["opened"] == 1
+
+    async def test_a_cancelled_caller_does_not_wait_for_the_server(self, postgres: embedded.PostgresServer) -> None:
+        config = PoolConfig(min_size=0, max_size=1, reset_timeout=0.3, validate_after=None)
+        for work in (lambda db: db.fetchval("select pg_sleep(5)"), sleep_in_transaction):
+            async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
+                await db.fetchval("select 1")
+                task: asyncio.Task[Any] = asyncio.create_task(work(db))
+                await asyncio.sleep(0.1)
+                proxy.fall_silent()
+                task.cancel()
+                began = time.monotonic()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert time.monotonic() - began < 0.1
+                await eventually(lambda db=db: db.stats()["closed_by"]["reset_failed"] == 1)  # type: ignore[misc]
+                proxy.speak()
+                assert await db.fetchval("select 1") == 1
+
+    @pytest.mark.parametrize("reset", ["session", "transaction", "none"])
+    async def test_a_storm_of_cancellations_loses_no_connection_and_gives_no_wrong_answer(
+        self, postgres: embedded.PostgresServer, reset: Any
+    ) -> None:
+        size, tasks, rng = 10, 2000, random.Random(1)
+        done = cancelled = 0
+
+        async def ask(db: DatabasePool, nonce: int) -> None:
+            nonlocal done, cancelled
+            try:
+                # Half of them with statements that are new to the connection: cancelled while being prepared.
+                query = (
+                    f"select $1::int, {nonce} from pg_sleep($2)" if nonce % 2 else "select $1::int, 0 from pg_sleep($2)"
+                )
+                row = await db.fetchrow(query, nonce, rng.uniform(0, 0.004))
+                assert row is not None
+                assert tuple(row) == (nonce, nonce if nonce % 2 else 0)
+                done += 1
+            except asyncio.CancelledError:
+                cancelled += 1
+                raise
+
+        config = PoolConfig(min_size=size, max_size=size, validate_after=None)
+        async with DatabasePool(postgres.dsn, config, reset=reset) as db:
+            pids = {row[0] for row in await asyncio.gather(*(fetch_pid(db) for _ in range(size)))}
+            running = set()
+            for nonce in range(tasks):
+                task = asyncio.create_task(ask(db, nonce))
+                running.add(task)
+                task.add_done_callback(running.discard)
+                asyncio.get_running_loop().call_later(rng.uniform(0, 0.02), task.cancel)
+                if nonce % 5 == 0:
+                    await asyncio.sleep(0.002)
+            results = await asyncio.gather(*running, return_exceptions=True)
+            assert [r for r in results if isinstance(r, Exception)] == []
+            await eventually(lambda: db.stats()["available"] == size)
+            assert {row[0] for row in await asyncio.gather(*(fetch_pid(db) for _ in range(size)))} == pids
+            stats = db.stats()
+            assert (stats["size"], stats["opened"], stats["in_use"]) == (size, size, 0)
+        assert done + cancelled <= tasks
+        assert min(done, cancelled) > tasks / 20
+
+    async def test_an_operation_left_running_costs_the_connection_not_the_next_caller(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        for reset in ("session", "transaction", "none"):
+            async with DatabasePool(postgres.dsn, ONE, reset=reset) as db:  # type: ignore[arg-type]
+                async with db.connection() as connection:
+                    stray = asyncio.create_task(connection.fetchval("select pg_sleep(5)"))
+                    await asyncio.sleep(0.01)
+                assert await db.fetchval("select 1") == 1
+                with pytest.raises(asyncpg.PostgresConnectionError):
+                    await stray
+                assert db.stats()["closed_by"]["broken"] == 1
+
+    async def test_a_copy_left_running_costs_the_connection_not_the_next_caller(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        for reset in ("session", "transaction", "none"):
+            async with DatabasePool(postgres.dsn, ONE, reset=reset) as db:  # type: ignore[arg-type]
+                async with db.connection() as connection:
+                    got = asyncio.Event()
+
+                    async def sink(_: bytes, got: asyncio.Event = got) -> None:
+                        got.set()
+                        await asyncio.sleep(5)
+
+                    stray = asyncio.create_task(
+                        connection.copy_from_query("select * from generate_series(1, 1000000)", output=sink)
+                    )
+                    await got.wait()
+                assert await db.fetchval("select 1") == 1
+                stray.cancel()
+                await asyncio.wait([stray])
+
+    async def test_a_cancelled_copy_keeps_the_connection(self, db: DatabasePool) -> None:
+        async def slow(_: bytes) -> None:
+            await asyncio.sleep(5)
+
+        async def copy() -> None:
+            async with db.connection() as connection:
+                await connection.copy_from_query("select * from generate_series(1, 1000000)", output=slow)
+
+        task = asyncio.create_task(copy())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await db.fetchval("select 42") == 42
+        assert db.stats()["opened"] == 1
+
+
+class TestLostConnections:
+    async def test_one_that_is_terminated_while_idle_is_dropped_at_once(
+        self, db: DatabasePool, postgres: embedded.PostgresServer
+    ) -> None:
+        db.resize(min_size=0)
+        pid = await db.fetchval("select pg_backend_pid()")
+        await server_side(postgres.dsn, "select pg_terminate_backend($1)", pid)
+        await eventually(lambda: db.stats()["size"] == 0)
+        assert await db.fetchval("select 1") == 1
+
+    async def test_one_that_is_terminated_in_use_fails_its_caller_only(
+        self, db: DatabasePool, postgres: embedded.PostgresServer
+    ) -> None:
+        pid = await db.fetchval("select pg_backend_pid()")
+        task = asyncio.create_task(db.execute("select pg_sleep(5)"))
+        await asyncio.sleep(0.05)
+        await server_side(postgres.dsn, "select pg_terminate_backend($1)", pid)
+        with pytest.raises((asyncpg.AdminShutdownError, asyncpg.PostgresConnectionError)):
+            await task
+        assert await db.fetchval("select pg_backend_pid()") != pid
+
+    async def test_one_that_its_caller_closed_is_replaced(self, db: DatabasePool) -> None:
+        async with db.connection() as connection:
+            await connection.close()
+        assert await db.fetchval("select 1") == 1
+
+    async def test_the_check_finds_one_that_died_in_silence(self, postgres: embedded.PostgresServer) -> None:
+        config = PoolConfig(min_size=1, max_size=1, validate_timeout=0.2)
+        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
+            proxy.fall_silent()
+            assert await db.check() == 1
+            proxy.speak()
+            assert await db.fetchval("select 1") == 1
+
+    async def test_a_validation_that_leaves_a_transaction_open_is_no_good(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        async with DatabasePool(postgres.dsn, PoolConfig(min_size=1, max_size=1)) as db:
+            assert await db.check() == 0
+            async with db.connection() as connection:
+                assert not connection.is_in_transaction()
+        config = PoolConfig(min_size=0, max_size=1, validation_query="begin")
+        async with DatabasePool(postgres.dsn, config) as db:
+            await db.fetchval("select 1")
+            await eventually(lambda: db.stats()["available"] == 1)
+            assert await db.check() == 1
+
+    async def test_a_restarted_server_is_found_again(self) -> None:
+        async with embedded.postgres(private=True) as server:
+            config = PoolConfig(min_size=5, max_size=5, backoff_max=0.2, unavailable_after=None)
+            async with DatabasePool(server.dsn, config) as db:
+                stop = asyncio.Event()
+                failures: list[Exception] = []
+                wrong = 0
+
+                async def ask(i: int) -> None:
+                    nonlocal wrong
+                    while not stop.is_set():
+                        try:
+                            wrong += await db.fetchval("select $1::int", i) != i
+                        except Exception as exc:
+                            failures.append(exc)
+                        await asyncio.sleep(0.005)
+
+                tasks = [asyncio.create_task(ask(i)) for i in range(20)]
+                await asyncio.sleep(0.2)
+                await server.restart()
+                await asyncio.sleep(0.5)
+                seen = len(failures)
+                await asyncio.sleep(0.5)
+                stop.set()
+                await asyncio.gather(*tasks)
+                assert wrong == 0
+                assert len(failures) == seen, failures[-1]
+                await eventually(lambda: db.stats()["available"] == 5)
+
+
+class TestOpening:
+    async def test_a_wrong_password_fails_at_once_and_is_not_told(self, postgres: embedded.PostgresServer) -> None:
+        db = DatabasePool(postgres.dsn, ONE, password="tr0ub4dor&3")
+        began = time.monotonic()
+        with pytest.raises(PoolUnavailable) as caught:
+            await db.open()
+        assert time.monotonic() - began < 2
+        assert isinstance(caught.value.__cause__, asyncpg.InvalidPasswordError)
+        assert "tr0ub4dor" not in f"{caught.value} {caught.value.__cause__} {db!r} {db.pool!r} {db.stats()}"
+
+    async def test_an_unknown_database_fails_at_once(self, postgres: embedded.PostgresServer) -> None:
+        db = DatabasePool(postgres.dsn, ONE, database="aiopool_nowhere")
+        with pytest.raises(PoolUnavailable) as caught:
+            await db.open()
+        assert isinstance(caught.value.__cause__, asyncpg.InvalidCatalogNameError)
+
+    async def test_a_server_that_is_full_is_asked_again(self, postgres: embedded.PostgresServer) -> None:
+        await server_side(postgres.dsn, "drop role if exists aiopool_guest")
+        await server_side(postgres.dsn, "create role aiopool_guest login password 'guest' connection limit 1")
+        parts = urlsplit(postgres.dsn)
+        other = await asyncpg.connect(postgres.dsn, user="aiopool_guest", password="guest")
+        config = PoolConfig(min_size=0, max_size=1, backoff_initial=0.05, backoff_max=0.05)
+        async with DatabasePool(
+            f"postgresql://aiopool_guest:{quote('guest')}@{parts.hostname}:{parts.port}/postgres", config
+        ) as db:
+            asking = asyncio.create_task(db.fetchval("select 1"))
+            await asyncio.sleep(0.2)
+            assert not asking.done()
+            await other.close()
+            assert await asking == 1
+            assert db.stats()["open_failures"] > 0
+        await server_side(postgres.dsn, "drop role aiopool_guest")
+
+    async def test_an_open_that_hangs_is_bounded_by_open_timeout(self, postgres: embedded.PostgresServer) -> None:
+        config = PoolConfig(min_size=0, max_size=1, open_timeout=0.2, unavailable_after=0.3)
+        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
+            proxy.fall_silent()
+            began = time.monotonic()
+            with pytest.raises(PoolUnavailable):
+                await db.fetchval("select 1")
+            assert time.monotonic() - began < 2
+            proxy.speak()
+
+
+async def fail_after(db: DatabasePool, statement: str) -> None:
+    async with db.transaction() as connection:
+        await connection.execute(statement)
+        raise ZeroDivisionError
+
+
+async def fetch_pid(db: DatabasePool) -> list[int]:
+    rows = await db.fetch("select pg_backend_pid() from pg_sleep(0.05)")
+    return [row[0] for row in rows]
+
+
+async def sleep_in_transaction(db: DatabasePool) -> None:
+    async with db.transaction() as connection:
+        await connection.execute("select pg_sleep(5)")
