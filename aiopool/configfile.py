@@ -39,9 +39,7 @@ class Document:
     `PoolConfigError` with all of them. What is noted must never hold a value that may be secret.
     """
 
-    def __init__(
-        self, data: Any, file: str | None = None, lines: Mapping[KeyPath, int] | None = None
-    ) -> None:
+    def __init__(self, data: Any, file: str | None = None, lines: Mapping[KeyPath, int] | None = None) -> None:
         self.data = data
         #: As the caller wrote it; None for a mapping.
         self.file = file
@@ -112,9 +110,7 @@ def read_document(source: str | os.PathLike[str] | Mapping[str, Any]) -> Documen
     try:
         raw = Path(file).read_bytes()
     except OSError as exc:
-        raise PoolConfigError(
-            f"{file}: cannot be read ({exc.strerror}); check the path and its permissions"
-        ) from exc
+        raise PoolConfigError(f"{file}: cannot be read ({exc.strerror}); check the path and its permissions") from exc
     document = Document(None, file)
     try:
         text = raw.decode("utf-8-sig")

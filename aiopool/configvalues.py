@@ -68,9 +68,7 @@ def _seconds(value: Any) -> float:
 
 def _flag(value: Any) -> bool:
     if isinstance(value, EnvText):
-        value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(
-            value.lower()
-        )
+        value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(value.lower())
     if not isinstance(value, bool):
         raise ValueError
     return value

@@ -73,9 +73,7 @@ def _closing_brace(text: str, at: int) -> int:
     raise EnvError("a ${ has no closing brace; write ${VAR}")
 
 
-def expand_tree(
-    value: Any, env: Mapping[str, str], path: KeyPath, refuse: Callable[[KeyPath, str], None]
-) -> Any:
+def expand_tree(value: Any, env: Mapping[str, str], path: KeyPath, refuse: Callable[[KeyPath, str], None]) -> Any:
     """Expand texts, in lists and tables too, into a copy; every problem goes to `refuse`."""
     if isinstance(value, str):
         try:

@@ -31,9 +31,7 @@ _TYPES: dict[Any, ValueType] = {
     float | None: or_none(SECONDS),
     str | None: or_none(TEXT),
 }
-_CONFIG = {name: _TYPES[hint] for name, hint in get_type_hints(PoolConfig).items()} | {
-    "lifetime_jitter": NUMBER
-}
+_CONFIG = {name: _TYPES[hint] for name, hint in get_type_hints(PoolConfig).items()} | {"lifetime_jitter": NUMBER}
 
 
 def read_pools(source: str | os.PathLike[str] | Mapping[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
@@ -118,9 +116,7 @@ class _PoolSpec:
             return kind
         kind = next((kind for kind in KINDS.values() if kind.is_meant_by(self.name)), None)
         if kind is None:
-            self._refuse(
-                f"its name does not tell what kind of pool it is; add `type:` with one of {', '.join(KINDS)}"
-            )
+            self._refuse(f"its name does not tell what kind of pool it is; add `type:` with one of {', '.join(KINDS)}")
         return kind
 
     def _read(self, kind: Kind) -> tuple[PoolConfig | None, dict[str, Any]]:

@@ -6,12 +6,13 @@ Nothing here runs when a connection is acquired or released. A registry in multi
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 try:
@@ -76,8 +77,8 @@ class PoolCollector:
 
     Managers are held weakly: the pools of a dropped one disappear. When two managers have a pool of the same
     name, the series of that name belongs to the manager that was exported last, and the older one's pool is
-    shown as `name#1`, with the number of its manager. (Adding them up would look like a counter reset when one
-    of them goes.) A pool that stands in both under one name is exported once.
+    shown as `name#1`, with the number of its manager. (A sum would look like a counter reset when one of them
+    goes.) A pool that stands in both under one name is exported once.
     """
 
     def __init__(self) -> None:
@@ -190,9 +191,19 @@ Buckets = list[tuple[str, float]]
 
 def _read(pool: Any) -> tuple[Mapping[str, Any], dict[str, tuple[Buckets, float]]]:
     """Its statistics and histograms, all read before any is exported: a pool appears whole or not at all."""
-    stats = pool.stats()
-    histograms = pool.histograms() if hasattr(pool, "histograms") else {}
-    return stats, {key: (_buckets(h), h.total) for key, h in histograms.items() if key in _HISTOGRAMS}
+    stats = _settled(pool.stats)
+    # An adapter stands on a pool; one that stands on its driver's own has no histograms.
+    measured_by = pool if hasattr(pool, "histograms") else getattr(pool, "pool", None)
+    measured = _settled(getattr(measured_by, "histograms", dict))
+    return stats, {key: (_buckets(h), h.total) for key, h in measured.items() if key in _HISTOGRAMS}
+
+
+def _settled(read: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Read again what changed while it was read: a scrape often comes from another thread than the pool's."""
+    for _ in range(3):
+        with contextlib.suppress(RuntimeError):
+            return read()
+    return read()
 
 
 def _buckets(histogram: Any) -> Buckets:

@@ -115,9 +115,7 @@ def test_problems_are_reported_together_in_the_order_of_their_lines(write: Write
 
 
 def test_a_key_that_is_written_twice_is_refused_with_both_lines(write: Write) -> None:
-    with pytest.raises(
-        PoolConfigError, match=r"^x.yaml:4: pools.a: is written twice, first in line 2; remove one"
-    ):
+    with pytest.raises(PoolConfigError, match=r"^x.yaml:4: pools.a: is written twice, first in line 2; remove one"):
         complete(write("x.yaml", "pools:\n  a: 1\n  b: 2\n  a: 3\n"))
 
 
@@ -201,9 +199,7 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("content", SECRETS)
-def test_no_error_of_a_wrong_file_shows_a_secret_not_even_in_its_traceback(
-    write: Write, content: str
-) -> None:
+def test_no_error_of_a_wrong_file_shows_a_secret_not_even_in_its_traceback(write: Write, content: str) -> None:
     with pytest.raises(PoolConfigError) as caught:
         complete(write("x.yaml", content))
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))

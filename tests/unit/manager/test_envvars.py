@@ -31,9 +31,7 @@ def test_variables_are_replaced(text: str, expanded: str) -> None:
     assert expand(text, ENV) == expanded
 
 
-@pytest.mark.parametrize(
-    "text", ["", "$1", "$HOST", "$$", "$$HOST", "${1}", "${}", "100%", "{HOST}", "a $ {HOST}"]
-)
+@pytest.mark.parametrize("text", ["", "$1", "$HOST", "$$", "$$HOST", "${1}", "${}", "100%", "{HOST}", "a $ {HOST}"])
 def test_all_other_text_stays_as_it_is(text: str) -> None:
     assert expand(text, ENV) == text
 

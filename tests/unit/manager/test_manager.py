@@ -164,9 +164,7 @@ async def test_a_close_that_fails_after_a_failed_open_hides_neither(caplog: pyte
 async def test_failing_closes_are_raised_together_after_every_pool_was_closed() -> None:
     log: list[str] = []
     one, two = OSError("one"), ValueError("two")
-    manager = managed(
-        StubPool("a", log, close_error=one), StubPool("b", log), StubPool("c", log, close_error=two)
-    )
+    manager = managed(StubPool("a", log, close_error=one), StubPool("b", log), StubPool("c", log, close_error=two))
     with pytest.raises(ExceptionGroup) as caught:
         await manager.close_all()
     assert caught.value.exceptions == (two, one)
@@ -280,9 +278,7 @@ async def test_real_pools_stand_open_inside_the_block_and_have_no_connection_aft
     for name, backend in (("first", first), ("second", second)):
         manager.register(
             name,
-            ConnectionPool(
-                backend.open, PoolConfig(min_size=2, max_size=4), destroyer=backend.close, name=name
-            ),
+            ConnectionPool(backend.open, PoolConfig(min_size=2, max_size=4), destroyer=backend.close, name=name),
         )
     async with manager:
         assert len(first.live) == len(second.live) == 2

@@ -207,6 +207,7 @@ def test_update_metrics_can_be_called_again_and_again(registry: CollectorRegistr
     for _ in range(3):
         manager.update_metrics()
     assert value(registry, "size") == 1
+    assert len(export(manager, registry)._managers) == 1
 
 
 def test_update_metrics_puts_back_a_collector_that_was_unregistered(registry: CollectorRegistry) -> None:
