@@ -151,28 +151,18 @@ _collectors: weakref.WeakKeyDictionary[CollectorRegistry, PoolCollector] = weakr
 
 def _families(pools: Iterable[tuple[str, Any]]) -> list[Metric]:
     label = ["pool_name"]
-    gauges = {
-        key: GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=label)
-        for key, (name, text) in _GAUGES.items()
-    }
-    counters = {
-        key: CounterMetricFamily(f"{_PREFIX}_{key}", text, labels=label) for key, text in _COUNTERS.items()
-    }
-    closed = CounterMetricFamily(
-        f"{_PREFIX}_closed", "Connections closed, by reason", labels=[*label, "reason"]
-    )
+    gauges = {key: GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=label) for key, (name, text) in _GAUGES.items()}
+    counters = {key: CounterMetricFamily(f"{_PREFIX}_{key}", text, labels=label) for key, text in _COUNTERS.items()}
+    closed = CounterMetricFamily(f"{_PREFIX}_closed", "Connections closed, by reason", labels=[*label, "reason"])
     histograms = {
-        key: HistogramMetricFamily(f"{_PREFIX}_{key}_seconds", text, labels=label)
-        for key, text in _HISTOGRAMS.items()
+        key: HistogramMetricFamily(f"{_PREFIX}_{key}_seconds", text, labels=label) for key, text in _HISTOGRAMS.items()
     }
     for name, pool in pools:
         try:
             stats, measured = _read(pool)
         except Exception:
             # One broken pool must not take the metrics of the whole process away.
-            logger.warning(
-                "pool %r: its statistics cannot be read, so it is not exported", name, exc_info=True
-            )
+            logger.warning("pool %r: its statistics cannot be read, so it is not exported", name, exc_info=True)
             continue
         # A pool that stands on a driver's own pool knows only some of the figures.
         for families in (gauges, counters):
