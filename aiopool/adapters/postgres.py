@@ -28,7 +28,7 @@ from aiopool.adapters._asyncpg import (
 from aiopool.adapters.face import PoolFace
 from aiopool.config import PoolConfig
 from aiopool.errors import PoolConfigError, PoolError
-from aiopool.lease import Lease
+from aiopool.lease import Acquisition
 from aiopool.pool import CONFIGURED, ConnectionPool
 
 R = TypeVar("R")
@@ -106,7 +106,7 @@ class DatabasePool(PoolFace[Connection]):
 
     # ------------------------------------------------------------------------------------------- for callers
 
-    def connection(self, timeout: float | None = CONFIGURED) -> Lease[Connection]:
+    def connection(self, timeout: float | None = CONFIGURED) -> Acquisition[Connection]:
         """A connection of one's own: `async with` it, or `await` it for the lease, as with `pool.acquire`."""
         return self.pool.acquire(timeout)
 

@@ -14,6 +14,8 @@ from aiopool.errors import PoolClosed, PoolConfigError, PoolTimeout, PoolUnavail
 
 try:
     import redis.asyncio as redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import ExponentialWithJitterBackoff
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import RedisError
 except ModuleNotFoundError as exc:
@@ -22,6 +24,7 @@ except ModuleNotFoundError as exc:
     raise missing_driver("redis", "redis") from None
 
 DEFAULT_MAX_CONNECTIONS = 50
+RETRIES = 3
 
 _numbers = itertools.count(1)
 
@@ -70,6 +73,8 @@ class RedisPool:
             "socket_keepalive": True,
             "socket_connect_timeout": config.open_timeout,
             "health_check_interval": config.health_check_interval,
+            # redis-py's own client does so too; without it, each idle connection that died costs a command.
+            "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), RETRIES),
             "db": db,
             "password": password,
             **connection_kwargs,
@@ -101,7 +106,7 @@ class RedisPool:
 
     async def open(self) -> None:
         """Open a first connection, so that errors come early: `PoolUnavailable`, with its cause."""
-        self._connections.is_closed = False
+        self._connections.reopen()
         try:
             async with asyncio.timeout(self.config.open_timeout):
                 await cast(Any, self.client.ping())
@@ -173,12 +178,15 @@ class _Connections(redis.BlockingConnectionPool):
         )
 
     def can_get_connection(self) -> bool:
-        return self.is_closed or bool(super().can_get_connection())
-
-    def get_available_connection(self) -> Any:
+        # redis-py asks this of everybody who comes, and again of those in line whenever something happens.
         if self.is_closed:
             raise PoolClosed(f"pool {self.owner.name!r} is closed; open() it again before use")
-        return super().get_available_connection()  # type: ignore[no-untyped-call]
+        return bool(super().can_get_connection())
+
+    def reopen(self) -> None:
+        self.is_closed = False
+        for connection in (*self._available_connections, *self._in_use_connections):
+            connection.retry.update_retries(RETRIES)
 
     async def shut(self, timeout: float | None) -> None:
         self.is_closed = True
@@ -187,7 +195,9 @@ class _Connections(redis.BlockingConnectionPool):
                 self._condition.notify_all()
                 await self._condition.wait_for(lambda: not self._in_use_connections)
         except TimeoutError:
-            pass  # they are disconnected under their holders
+            # They are disconnected under their holders, who must not connect again to repeat their commands.
+            for connection in self._in_use_connections:
+                connection.retry.update_retries(0)
         finally:
             await self.aclose()
 
