@@ -84,7 +84,7 @@ class FakeConnection:
     closed_at: float | None = None
     destroyed: int = 0
     aborted: int = 0
-    holder: object = None
+    holders: set[object] = field(default_factory=set)
     entered_by: asyncio.Task[Any] | None = None
     left_by: asyncio.Task[Any] | None = None
 

@@ -150,10 +150,10 @@ async def test_two_callers_never_hold_the_same_connection(make_pool):
         for _ in range(20):
             with suppress(LookupError):
                 async with pool.acquire() as connection:
-                    assert connection.holder is None
-                    connection.holder = worker
+                    assert connection.holders == set()
+                    connection.holders.add(worker)
                     await asyncio.sleep(0.001 * (worker % 3))
-                    connection.holder = None
+                    connection.holders.remove(worker)
                     if worker % 5 == 0:
                         raise LookupError
 

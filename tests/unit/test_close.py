@@ -164,9 +164,7 @@ async def test_what_is_being_opened_at_close_does_not_stay(make_pool, step):
 @pytest.mark.parametrize("ticks", range(4))
 @pytest.mark.parametrize("what", ["open", "acquire", "reset", "check", "discard"])
 async def test_closing_just_after_something_began_leaves_nothing(make_pool, what, ticks):
-    backend = Backend(
-        opens=Step(delay=1), closes=Step(delay=1), validates=Step(delay=1), resets=Step(delay=1)
-    )
+    backend = Backend(opens=Step(delay=1), closes=Step(delay=1), validates=Step(delay=1), resets=Step(delay=1))
     pool = make_pool(backend, min_size=1, max_size=1, validator=backend.validate, resetter=backend.reset)
     task = None
     if what == "open":

@@ -16,9 +16,7 @@ who = contextvars.ContextVar("who", default="nobody")
 
 
 def plain_pool(backend, **options):
-    return ConnectionPool(
-        backend.open, PoolConfig(min_size=1, max_size=2, **options), destroyer=backend.close
-    )
+    return ConnectionPool(backend.open, PoolConfig(min_size=1, max_size=2, **options), destroyer=backend.close)
 
 
 async def acquire_and_release(pool, **options):

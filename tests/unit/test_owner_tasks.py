@@ -128,3 +128,13 @@ async def test_a_session_outlives_the_caller_it_was_started_for(make_pool):
     await asyncio.sleep(1)
     async with pool.acquire(timeout=0):
         assert backend.connections[0].entered_by not in (caller, asyncio.current_task())
+
+
+@pytest.mark.parametrize("end", [Step(error=OSError("while leaving")), Step(hang=True)], ids=["raises", "hangs"])
+async def test_a_session_that_starts_too_late_and_ends_badly_keeps_no_slot(make_pool, end):
+    backend = Backend(closes=end)
+    backend.next_opens.append(Step(hang=True, ignore_cancel=0.5))
+    pool = make_pool(backend, factory=backend.session, max_size=1, open_timeout=1, close_timeout=2)
+    # Given up after one second, there after another half, left within two, and then the next attempt.
+    assert 1.5 <= await hold(pool) <= 1 + 0.5 + 2 + 0.5
+    assert backend.connections[0].closed

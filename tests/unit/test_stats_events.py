@@ -219,9 +219,7 @@ async def test_the_gauges_return_to_zero_after_any_mixture(make_pool):
     backend = Backend(opens=Step(delay=0.1))
     backend.next_opens.extend([Step(error=OSError()), Step(), Step(hang=True)])
     pool = make_pool(backend, max_size=3, open_timeout=1)
-    callers = [
-        asyncio.create_task(timed(hold(pool, 0.05 * (i % 4), timeout=0.3 * (i % 5)))) for i in range(30)
-    ]
+    callers = [asyncio.create_task(timed(hold(pool, 0.05 * (i % 4), timeout=0.3 * (i % 5)))) for i in range(30)]
     await asyncio.sleep(0.12)
     for caller in callers[::4]:
         caller.cancel()

@@ -66,9 +66,7 @@ async def test_a_direct_hand_off_is_not_checked(make_pool):
 @pytest.mark.parametrize("aborting", [True, False])
 async def test_an_invalid_connection_is_replaced_and_never_shown(make_pool, flaw, aborting):
     backend = Backend()
-    pool = await idle_pool(
-        make_pool, backend, validate_timeout=2, aborter=backend.abort if aborting else None
-    )
+    pool = await idle_pool(make_pool, backend, validate_timeout=2, aborter=backend.abort if aborting else None)
     await asyncio.sleep(1)
     bad = backend.connections[0]
     bad.healthy = flaw != "says no"
