@@ -1,0 +1,1 @@
+"""The benchmarks of aiopool: `python -m benchmarks --help`."""

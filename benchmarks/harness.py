@@ -1,0 +1,106 @@
+"""How to compare: contestants take turns in shuffled order, round by round, and each round is one sample of each."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+from benchmarks.results import Comparison, Kind, Sample, Series
+
+
+class Contestant(ABC):
+    """One way of doing the work. What it needs is imported in `open`, so that it may be missing."""
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind] = Kind.PEER
+    #: What to install to have it.
+    package: ClassVar[str] = "aiopool-core[all]"
+
+    @abstractmethod
+    async def open(self) -> None: ...
+
+    async def close(self) -> None:  # noqa: B027
+        """Gives back what `open` took; called only if that succeeded."""
+
+
+C = TypeVar("C", bound=Contestant)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to look."""
+
+    article_rounds: int
+    overhead_rounds: int
+    overhead_slice: float
+    backend_rounds: int
+    backend_cell: float
+
+
+FULL = Effort(article_rounds=10, overhead_rounds=150, overhead_slice=0.01, backend_rounds=5, backend_cell=0.8)
+QUICK = Effort(article_rounds=3, overhead_rounds=40, overhead_slice=0.006, backend_rounds=3, backend_cell=0.15)
+
+
+@dataclass
+class Run:
+    """What a suite is given: how hard to try, and whom to tell."""
+
+    effort: Effort
+    #: Called with the number of steps that are to come.
+    expect: Callable[[int], None]
+    #: Called before each step with what is measured now.
+    step: Callable[[str], None]
+    #: Called with the comparisons that make one table, as soon as they are complete.
+    publish: Callable[[Sequence[Comparison]], None]
+    dice: random.Random = field(default_factory=random.Random)
+
+
+@asynccontextmanager
+async def opened(contestants: Sequence[C], skipped: list[str]) -> AsyncIterator[list[C]]:
+    """Those that could be opened; the others leave a line in `skipped`."""
+    async with AsyncExitStack() as stack:
+        ready = []
+        for contestant in contestants:
+            try:
+                await contestant.open()
+            except ImportError as exc:
+                skipped.append(f"{contestant.name}: {exc.name} is not installed: pip install '{contestant.package}'")
+            except Exception as exc:
+                skipped.append(f"{contestant.name}: did not start: {type(exc).__name__}: {exc}")
+            else:
+                stack.push_async_callback(_close, contestant, skipped)
+                ready.append(contestant)
+        yield ready
+
+
+async def _close(contestant: Contestant, skipped: list[str]) -> None:
+    try:
+        await contestant.close()
+    except Exception as exc:
+        skipped.append(f"{contestant.name}: did not close: {type(exc).__name__}: {exc}")
+
+
+async def compare(
+    run: Run,
+    comparison: Comparison,
+    contestants: Sequence[C],
+    measure: Callable[[C], Awaitable[Sample | None]],
+    *,
+    rounds: int,
+) -> Comparison:
+    """Fills `comparison` with a series for each contestant; an error costs a contestant its round, and is counted."""
+    entries = [(contestant, Series(contestant.name, contestant.kind)) for contestant in contestants]
+    comparison.series += [series for _, series in entries]
+    for _ in range(rounds):
+        for contestant, series in run.dice.sample(entries, len(entries)):
+            run.step(f"{comparison.group} · {comparison.case} · {contestant.name}")
+            try:
+                series.rounds.append(await measure(contestant))
+            except Exception as exc:
+                series.rounds.append(None)
+                series.count_error(type(exc).__name__)
+    return comparison
