@@ -90,6 +90,8 @@ class DatabasePool(PoolFace[Connection]):
         self._connect_kwargs = {"timeout": config.open_timeout, **connect_kwargs}
         self._configure = configure
         self._reset_mode = reset
+        # The pool bounds a reset already; a timer of asyncpg's is only needed to overrule `command_timeout`.
+        self._reset_timeout = config.reset_timeout if "command_timeout" in connect_kwargs else None
         self._own_callbacks: WeakKeyDictionary[Connection, Callbacks] = WeakKeyDictionary()
         self.pool = ConnectionPool(
             self._connect,
@@ -230,7 +232,8 @@ class DatabasePool(PoolFace[Connection]):
 
     async def _restore(self, connection: Connection, listened: bool) -> None:
         # First of all: only then does the connection know whether it is in a transaction.
-        await cancellation(connection)
+        if is_cancelling(connection):
+            await cancellation(connection)
         mode = self._reset_mode
         statements = []
         if connection.is_in_transaction():
@@ -242,7 +245,7 @@ class DatabasePool(PoolFace[Connection]):
         elif mode == "transaction" and listened:
             statements.append("UNLISTEN *")
         if statements:
-            await connection.execute("; ".join(statements), timeout=self.config.reset_timeout)
+            await connection.execute("; ".join(statements), timeout=self._reset_timeout)
 
     async def _close(self, connection: Connection) -> None:
         await connection.close(timeout=self.config.close_timeout)
