@@ -39,7 +39,7 @@ from aiopool.events import (
     Unavailable,
 )
 from aiopool.handoff import HandoffQueue
-from aiopool.lease import Lease
+from aiopool.lease import Acquisition, Lease
 from aiopool.pool import ConnectionPool
 from aiopool.stats import PoolStats
 
@@ -53,6 +53,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Acquired",
+    "Acquisition",
     "Closed",
     "ConnectionPool",
     "DatabasePool",

@@ -94,9 +94,7 @@ class Keeper:
             os.setsid()
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
                 signal.signal(number, signal.SIG_DFL)
-            log = os.open(
-                os.path.join(self.folder, "server.log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600
-            )
+            log = os.open(os.path.join(self.folder, "server.log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(log, 1)
             os.dup2(log, 2)
@@ -137,9 +135,7 @@ def children(parent: int) -> set[int]:
             return set()
     import subprocess
 
-    listing = subprocess.run(
-        ["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False
-    ).stdout
+    listing = subprocess.run(["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
     pairs = [line.split() for line in listing.splitlines()]
     return {int(pid) for pid, its_parent in pairs if int(its_parent) == parent}
 

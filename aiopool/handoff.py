@@ -53,9 +53,11 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         self._timed_out = timed_out
         self._shed = shed
         self._codel = codel
-        self.is_paused = False
-        #: Some connection carries several leases: then the fullest is lent first, so that the others can go.
-        self.is_shared = False
+        #: The stack, as long as a newcomer may simply take from its top; otherwise an empty list. So the fast path
+        #: asks one question, and not whether anybody waits, whether we are paused, and whether leases are shared.
+        self._top: list[PooledConnection[T]] = self._queue
+        self._is_paused = False
+        self._is_shared = False
         #: When the line last moved.
         self.moved_at = float("-inf")
 
@@ -76,12 +78,15 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def get_nowait(self) -> PooledConnection[T]:
         """Takes what is to be lent next; raises `asyncio.QueueEmpty` if there is none or if others wait for it."""
-        if self.waiters or self.is_paused or not self._queue:
-            raise asyncio.QueueEmpty
-        return self.pop() if self.is_shared else self._queue.pop()
+        try:
+            return self._top.pop()
+        except IndexError:
+            if self.waiters or not self._queue or self._is_paused:
+                raise asyncio.QueueEmpty from None
+            return self.pop()
 
     def pop(self) -> PooledConnection[T]:
-        if not self.is_shared:
+        if not self._is_shared:
             return self._queue.pop()
         fullest = max(range(len(self._queue)), key=lambda i: self._queue[i].leases)
         return self._queue.pop(fullest)
@@ -92,13 +97,13 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def put_nowait(self, item: PooledConnection[T], now: float = 0.0) -> None:
         """To the head of the line, at the time `now`; what nobody waits for goes onto the stack."""
-        if not self.waiters and not self.is_shared:
+        if self._top is self._queue:
             item.place = IDLE
             self._queue.append(item)
             return
         self.moved_at = now
         self.discard(item)
-        while self.waiters and not self.is_paused and item.leases < item.capacity:
+        while self.waiters and not self._is_paused and item.leases < item.capacity:
             waiter = self._next_waiter(now)
             if waiter is not None:
                 item.mark_used(now)
@@ -120,6 +125,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
             self._codel.line_is_empty()
         waiter: Waiter[T] = Waiter(asyncio.get_running_loop().create_future(), now)
         self.waiters[waiter] = None
+        self._top = []
         return waiter
 
     async def wait(self, waiter: Waiter[T], timeout: float | None = None) -> PooledConnection[T]:
@@ -130,7 +136,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         try:
             outcome = await waiter.future
         except BaseException:
-            self.waiters.pop(waiter, None)
+            self.leave(waiter)
             self._pass_on(waiter)
             raise
         finally:
@@ -145,9 +151,10 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def leave(self, waiter: Waiter[T]) -> None:
         self.waiters.pop(waiter, None)
+        self._find_top()
 
     def refuse(self, waiter: Waiter[T], error: PoolError) -> None:
-        self.waiters.pop(waiter, None)
+        self.leave(waiter)
         if not waiter.future.done():
             waiter.future.set_result(error)
 
@@ -158,7 +165,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     def shed_if_stuck(self, now: float) -> None:
         """For when nothing returns: refuses all who have waited too long, if the queue stands."""
         head = self.head
-        if head is None or self._codel is None or self.is_paused:
+        if head is None or self._codel is None or self._is_paused:
             return
         if not self._codel.is_stuck(now, now - head.since):
             return
@@ -167,17 +174,39 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
                 break
             self.refuse(waiter, self._shed(waiter))
 
+    @property
+    def is_paused(self) -> bool:
+        """Nothing is lent."""
+        return self._is_paused
+
+    def pause(self) -> None:
+        self._is_paused = True
+        self._find_top()
+
     def resume(self) -> None:
-        """The wait until now says nothing about the load."""
-        self.is_paused = False
-        if self._codel is not None:
+        self._is_paused = False
+        self._find_top()
+        if self._codel is not None:  # the wait until now says nothing about the load
             self._codel.start_afresh()
+
+    @property
+    def is_shared(self) -> bool:
+        """Some connection carries several leases: then the fullest is lent first, so that the others can go."""
+        return self._is_shared
+
+    def share(self) -> None:
+        self._is_shared = True
+        self._find_top()
+
+    def _find_top(self) -> None:
+        self._top = [] if self.waiters or self._is_paused or self._is_shared else self._queue
 
     def is_among_first(self, waiter: Waiter[T], count: int) -> bool:
         return any(other is waiter for other in islice(self.waiters, count))
 
     def _next_waiter(self, now: float) -> Waiter[T] | None:
         waiter, _ = self.waiters.popitem(last=False)
+        self._find_top()
         if waiter.future.done():  # cancelled in this very turn
             return None
         if self._codel is not None:

@@ -146,11 +146,7 @@ class Health(Generic[T]):
         """Does what is due, and returns the seconds until something may be due again."""
         host, config, now = self._host, self._host.config, self._host.now()
         for watch in list(host.watches):
-            if (
-                config.leak_after is not None
-                and now >= watch.since + config.leak_after
-                and not watch.is_reported
-            ):
+            if config.leak_after is not None and now >= watch.since + config.leak_after and not watch.is_reported:
                 host.leaked(watch, now)
             if config.max_hold is not None and now >= watch.since + config.max_hold:
                 host.reclaim(watch, now)

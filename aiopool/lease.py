@@ -1,12 +1,13 @@
-"""`Lease`: the right to use one connection, until it is given back."""
+"""`Acquisition` and `Lease`: the right to use one connection, until it is given back."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aiopool.connection import PooledConnection
+from aiopool.watch import Watch
 
 if TYPE_CHECKING:
     from aiopool.pool import ConnectionPool
@@ -14,26 +15,57 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Lease(Generic[T]):
-    """What `pool.acquire()` returns: `async with` it for the connection, or `await` it for the lease itself.
+class Acquisition(Generic[T]):
+    """What `pool.acquire()` returns: `async with` it for a connection, or `await` it for a `Lease`."""
 
-    `release` and `discard` are synchronous, and a second call is a no-op. `connection` and `info` stay readable.
-    """
+    __slots__ = ("_info", "_pool", "_timeout", "_watch")
 
-    __slots__ = ("__weakref__", "_info", "_is_held", "_pool", "_timeout", "_watch")
+    _watch: Watch[T]
 
     def __init__(self, pool: ConnectionPool[T], timeout: float | None) -> None:
         self._pool = pool
         self._timeout = timeout
         self._info: PooledConnection[T] | None = None
-        self._is_held = False
 
-    @property
-    def info(self) -> PooledConnection[T]:
-        """What the pool knows of the connection: its age, its uses, its capacity."""
-        if self._info is None:
-            raise RuntimeError("this lease holds nothing yet: `await` it or enter it with `async with`")
-        return self._info
+    async def __aenter__(self) -> T:
+        if self._info is not None:
+            raise RuntimeError("this acquisition is in use: call `pool.acquire()` for another")
+        pool = self._pool
+        self._info = info = pool._take() or await pool._wait(self._timeout)
+        if pool._is_watching:
+            self._watch = pool._watch(info)
+        return info.connection
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        info = self._info
+        if info is not None:
+            self._info = None
+            self._pool._release(info, exc, self)
+
+    def __await__(self) -> Generator[object, None, Lease[T]]:
+        yield from self.__aenter__().__await__()
+        info, self._info = self._info, None
+        assert info is not None
+        return Lease(self._pool, info, getattr(self, "_watch", None))
+
+
+class Lease(Generic[T]):
+    """One connection, held until `release` or `discard`, or until the end of an `async with` block.
+
+    Both are synchronous, and a second call is a no-op. `connection` and `info` stay readable. A lease that is
+    garbage-collected while it is held warns, and its connection is closed.
+    """
+
+    __slots__ = ("_is_held", "_pool", "_watch", "info")
+
+    def __init__(self, pool: ConnectionPool[T], info: PooledConnection[T], watch: Watch[T] | None) -> None:
+        self._pool = pool
+        self._watch = watch
+        #: What the pool knows of the connection: its age, its uses, its capacity.
+        self.info = info
+        self._is_held = True
 
     @property
     def connection(self) -> T:
@@ -41,49 +73,32 @@ class Lease(Generic[T]):
 
     def release(self) -> None:
         """Gives the connection back. Never waits."""
-        if self._is_held:
-            self._is_held = False
-            self._pool._release(self, None)
+        self._end(None)
 
     def discard(self) -> None:
         """Gives the connection back to be closed, not lent again."""
         if self._is_held:
             self._is_held = False
-            self._pool._release_with_care(self, None, self._pool._now(), is_wanted=False)
+            self._pool._release_with_care(self.info, None, self._watch, is_wanted=False)
 
     async def __aenter__(self) -> T:
-        if self._info is not None:
-            return self._enter_held()
-        pool = self._pool
-        info = pool._take()
-        if info is None:
-            info = await pool._wait(self._timeout)
-        self._info = info
-        self._is_held = True
-        self._watch = pool._watch(info) if pool._is_watching else None
-        return info.connection
+        if not self._is_held:
+            raise RuntimeError("this lease has ended: call `pool.acquire()` for another")
+        return self.info.connection
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self._end(exc)
+
+    def _end(self, exc: BaseException | None) -> None:
         if self._is_held:
             self._is_held = False
-            self._pool._release(self, exc)
-
-    def __await__(self) -> Generator[object, None, Self]:
-        yield from self.__aenter__().__await__()
-        return self
-
-    def _enter_held(self) -> T:
-        """`async with await pool.acquire()`"""
-        if not self._is_held:
-            raise RuntimeError("this lease has ended: call `pool.acquire()` for another")
-        return self.connection
+            self._pool._release(self.info, exc, self)
 
     def __del__(self) -> None:
         if self._is_held:
-            self._pool._lost(self)
+            self._pool._lost(self.info, self._watch)
 
     def __repr__(self) -> str:
-        state = "held" if self._is_held else "not acquired" if self._info is None else "ended"
-        return f"<Lease of pool {self._pool.name!r}, {state}>"
+        return f"<Lease of pool {self._pool.name!r}, {'held' if self._is_held else 'ended'}>"

@@ -135,9 +135,7 @@ class Lifecycle(Generic[T]):
 
     # -- close
 
-    def begin_close(
-        self, connection: T, owner: Owner[T] | None, *, politely: bool
-    ) -> Coroutine[Any, Any, None] | None:
+    def begin_close(self, connection: T, owner: Owner[T] | None, *, politely: bool) -> Coroutine[Any, Any, None] | None:
         """Closes, or tears down; what takes time is returned, to be awaited. Never raises: failures are counted."""
         rest: object = None
         if self.loop.is_closed():
@@ -156,23 +154,25 @@ class Lifecycle(Generic[T]):
             return self._finish_close(connection, owner, rest)
         return None if owner is None else self._finish_close(connection, owner, None)
 
-    async def _finish_close(
-        self, connection: T, owner: Owner[T] | None, rest: Awaitable[object] | None
-    ) -> None:
+    async def _finish_close(self, connection: T, owner: Owner[T] | None, rest: Awaitable[object] | None) -> None:
         try:
-            async with asyncio.timeout(self._config.close_timeout):
-                if rest is not None:
-                    await rest
-                if owner is not None:
-                    await owner.leave()
-        except Exception as exc:
-            self._failed_to_close(connection, exc)
+            if rest is not None:
+                await self._close_step(connection, rest)
+            if owner is not None:
+                await self._close_step(connection, owner.leave())
         except BaseException:
             self._abort(connection)
             raise
         finally:
             if owner is not None:
                 owner.task.cancel()
+
+    async def _close_step(self, connection: T, step: Awaitable[object]) -> None:
+        try:
+            async with asyncio.timeout(self._config.close_timeout):
+                await step
+        except Exception as exc:
+            self._failed_to_close(connection, exc)
 
     def _failed_to_close(self, connection: T, exc: Exception) -> None:
         self._counters.close_failures += 1
@@ -205,15 +205,15 @@ class Owner(Generic[T]):
         self._entered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._leaves = asyncio.Event()
         self.task = spawn(self._live(), "owner")
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever wants it asks again
 
     async def enter(self) -> T:
-        try:
-            await asyncio.wait((self.task, self._entered), return_when=asyncio.FIRST_COMPLETED)
-        except BaseException:
-            self._leaves.set()
-            self.task.cancel()
-            await asyncio.wait((self.task,))
-            raise
+        """A cancellation is passed on to the manager; one that ignores it is waited for, and may still succeed."""
+        while not (self.task.done() or self._entered.done()):
+            try:
+                await asyncio.wait((self.task, self._entered), return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                self.task.cancel()
         if not self._entered.done():
             await self.task
             raise ConnectionError("the factory's context manager ended without giving a connection")

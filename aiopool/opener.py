@@ -326,9 +326,7 @@ class Opener(Generic[T]):
         if self._failing_since is None:
             self._failing_since = now
             self._retry_at = now + self._backoff.next_delay()
-            log.warning(
-                "pool %r: opening a connection failed: %s; retrying", self._host.name, type(error).__name__
-            )
+            log.warning("pool %r: opening a connection failed: %s; retrying", self._host.name, type(error).__name__)
         elif now >= self._retry_at:
             self._retry_at = now + self._backoff.next_delay()
         self._is_fatal = self._host.is_fatal(error)

@@ -28,7 +28,7 @@ from aiopool.config import PoolConfig
 from aiopool.connection import IDLE, LEASED, Place, PooledConnection
 from aiopool.errors import Phase, PoolConfigError, PoolError, PoolTimeout
 from aiopool.handoff import HandoffQueue, Waiter
-from aiopool.lease import Lease
+from aiopool.lease import Acquisition
 from aiopool.lifecycle import Factory, Lifecycle
 from aiopool.policies.broken import says_broken, says_hopeless
 from aiopool.policies.codel import CoDel
@@ -114,38 +114,36 @@ class ConnectionPool(Generic[T]):
 
     # ------------------------------------------------------------------------------------------------ acquire
 
-    def acquire(self, timeout: float | None = CONFIGURED) -> Lease[T]:
-        """A lease: `async with pool.acquire() as conn`, or `lease = await pool.acquire()`.
+    def acquire(self, timeout: float | None = CONFIGURED) -> Acquisition[T]:
+        """`async with pool.acquire() as conn`, or `lease = await pool.acquire()`.
 
         `timeout` in seconds overrides `acquire_timeout`; 0: only if one is idle now; None: wait for ever. Raises
         `PoolTimeout`, `PoolFull`, `PoolOverloaded`, `PoolUnavailable`, `PoolClosed`, `WrongLoop` or `ForkedPool`.
         """
         if timeout is not CONFIGURED and timeout is not None and not timeout >= 0:
-            raise ValueError(
-                f"timeout={timeout!r} is not allowed: seconds, 0 or more, or None to wait for ever"
-            )
-        return Lease(self, timeout)
+            raise ValueError(f"timeout={timeout!r} is not allowed: seconds, 0 or more, or None to wait for ever")
+        return Acquisition(self, timeout)
 
     def _take(self) -> PooledConnection[T] | None:
         """The fast path: what is idle, if it needs no check and nobody waits for it."""
+        line = self._line
         try:
-            info = self._line.get_nowait()
+            info = line.get_nowait()
         except QueueEmpty:
             return None
         now = self._now()
         if now >= info.fresh_until or get_ident() != self._thread or not self._loop.is_running():
-            self._line.put_back(info)
+            line.put_back(info)
             return None
         info.place = LEASED
         info.leases += 1
         info.use_count += 1
         info.last_used = now
-        if self._is_plain:
-            return info
-        if info.leases < info.capacity:
-            self._line.put_back(info)
-        if self._listeners:
-            self._emit(events.Acquired, info, 0.0)
+        if not self._is_plain:
+            if info.leases < info.capacity:
+                line.put_back(info)
+            if self._listeners:
+                self._emit(events.Acquired, info, 0.0)
         return info
 
     async def _wait(self, timeout: float | None) -> PooledConnection[T]:
@@ -223,16 +221,19 @@ class ConnectionPool(Generic[T]):
 
     # ------------------------------------------------------------------------------------------------ release
 
-    def _release(self, lease: Lease[T], exc: BaseException | None) -> None:
+    def _release(self, info: PooledConnection[T], exc: BaseException | None, holder: object) -> None:
         """One synchronous step, so that nothing can be cancelled half-way; what takes time goes to the background."""
-        info = lease._info
+        if not self._is_plain or exc is not None:
+            self._release_with_care(info, exc, getattr(holder, "_watch", None))
+            return
         now = self._now()
-        if not self._is_plain or exc is not None or now >= info.expires_at:
-            self._release_with_care(lease, exc, now)
+        if now >= info.expires_at:
+            self._release_with_care(info, exc, None)
             return
         held = now - info.last_used
-        self._using.total += held
-        self._using.slots[frexp(held)[1]] += 1
+        using = self._using
+        using.total += held
+        using.slots[frexp(held)[1]] += 1
         info.leases = 0
         info.last_used = now
         if self._fresh_for is not None:
@@ -241,10 +242,15 @@ class ConnectionPool(Generic[T]):
         self._line.put_nowait(info, now)
 
     def _release_with_care(
-        self, lease: Lease[T], exc: BaseException | None, now: float, *, is_wanted: bool = True
+        self,
+        info: PooledConnection[T],
+        exc: BaseException | None,
+        watch: Watch[T] | None,
+        *,
+        is_wanted: bool = True,
     ) -> None:
         """A release that has something to decide: is the connection broken, worn, unwanted, dirty, watched, shared?"""
-        info, watch, stock = lease.info, lease._watch, self._stock
+        stock, now = self._stock, self._now()
         began = info.last_used if watch is None else watch.since
         if watch is not None and watch.is_reclaimed:
             if isinstance(exc, Exception):
@@ -278,9 +284,7 @@ class ConnectionPool(Generic[T]):
         """Decides beforehand which path leases take, so that what is switched off costs nothing."""
         config = self._config
         self._fresh_for = self._lifecycle.fresh_for
-        self._is_watching = (
-            self._line.is_shared or config.leak_after is not None or config.max_hold is not None
-        )
+        self._is_watching = self._line.is_shared or config.leak_after is not None or config.max_hold is not None
         self._was_shrinking = self._state is State.OPEN and self._stock.is_shrinking
         self._is_plain = not (
             self._listeners
@@ -307,20 +311,18 @@ class ConnectionPool(Generic[T]):
         self._stock.watches[watch] = None
         return watch
 
-    def _lost(self, lease: Lease[T]) -> None:
+    def _lost(self, info: PooledConnection[T], watch: Watch[T] | None) -> None:
         """A lease was garbage-collected while held: at any moment, in any thread, so the rest is for the loop."""
-        watch = lease._watch
-        if lease.info.place is not LEASED or (watch is not None and watch.is_reclaimed):
+        if info.place is not LEASED or (watch is not None and watch.is_reclaimed):
             return  # it was taken away from its holder already
         stack = f"; acquired at:\n{watch.stack}" if watch is not None and watch.stack else ""
         warnings.warn(
             f"a lease of pool {self.name!r} was dropped without being released: use `async with pool.acquire()`{stack}",
             ResourceWarning,
-            source=lease,
             stacklevel=3,
         )
         if not self._loop.is_closed() and not self._is_forked:
-            self._loop.call_soon_threadsafe(self._stock.lost, lease.info, watch)
+            self._loop.call_soon_threadsafe(self._stock.lost, info, watch)
 
     # ------------------------------------------------------------------------------------------ open and close
 
@@ -395,7 +397,8 @@ class ConnectionPool(Generic[T]):
             shed=self._shed,
             codel=CoDel(config.shed_target, config.shed_interval) if config.shed_target is not None else None,
         )
-        line.is_shared = config.max_shares > 1
+        if config.max_shares > 1:
+            line.share()
         return line
 
     async def close(self, timeout: float | None = 10.0) -> None:
@@ -451,7 +454,8 @@ class ConnectionPool(Generic[T]):
         await self.close()
 
     def _forked(self) -> None:
-        self._is_forked = self._line.is_paused = True
+        self._is_forked = True
+        self._line.pause()
 
     def __del__(self) -> None:
         if self._state is State.OPEN and not self._is_forked:
@@ -482,9 +486,7 @@ class ConnectionPool(Generic[T]):
         self._ensure_usable()
         if not self._lifecycle.can_validate:
             return 0
-        return await self._stock.health.check_all(
-            [info for info in self._line.lendable if info.place is IDLE]
-        )
+        return await self._stock.health.check_all([info for info in self._line.lendable if info.place is IDLE])
 
     def evict(self, connection: T) -> None:
         """That connection is dead or unwanted: closed now if it is idle, else when it comes back. Unknown ones: no-op."""
@@ -511,7 +513,7 @@ class ConnectionPool(Generic[T]):
     def suspend(self) -> None:
         """Nothing is lent until `resume`: acquirers wait, bounded by their timeouts."""
         if not self._line.is_paused:
-            self._line.is_paused = True
+            self._line.pause()
             self._emit(events.Suspended)
 
     def resume(self) -> None:

@@ -143,7 +143,7 @@ class Stock(Generic[T]):
         this = weakref.ref(self)  # an open context manager must not keep a dropped pool alive
         info._on_capacity = lambda info: stock.capacity_changed(info) if (stock := this()) else None
         if owner is not None:
-            owner.task.add_done_callback(lambda task: _owner_ended(this, info, task))
+            owner.task.add_done_callback(lambda _: _owner_ended(this, info))
         self.connections[info] = None
         self._is_down = False
         self._emit(events.Opened, info, now - attempt.began_at)
@@ -200,7 +200,7 @@ class Stock(Generic[T]):
     def capacity_changed(self, info: PooledConnection[T]) -> None:
         """It carries more leases, or fewer, from now on."""
         if info.capacity != 1 and not self.line.is_shared:
-            self.line.is_shared = True
+            self.line.share()
             self._features_changed()
         if info.place in (Place.IDLE, Place.LEASED):
             self.line.discard(info)
@@ -222,9 +222,7 @@ class Stock(Generic[T]):
         if rest is None:
             self._gone(info)
         else:
-            self.lifecycle.spawn(self._close(info, rest), "close").add_done_callback(
-                lambda _: self._gone(info)
-            )
+            self.lifecycle.spawn(self._close(info, rest), "close").add_done_callback(lambda _: self._gone(info))
             self.opener.review()
 
     async def _close(self, info: PooledConnection[T], rest: Coroutine[Any, Any, None]) -> None:
@@ -405,12 +403,8 @@ class Stock(Generic[T]):
                 reached.set_result(error() if error else None)
 
 
-def _owner_ended(
-    stock: weakref.ref[Stock[Any]], info: PooledConnection[Any], task: asyncio.Task[None]
-) -> None:
+def _owner_ended(stock: weakref.ref[Stock[Any]], info: PooledConnection[Any]) -> None:
     """The context manager of a connection has ended. If the pool did not ask for it, the connection is dead."""
-    if not task.cancelled():
-        task.exception()
     target = stock()
     if target is not None and info.place not in (Place.CLOSING, Place.GONE):
         target.retire_from_anywhere(info, Reason.BROKEN)
