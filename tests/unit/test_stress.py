@@ -136,9 +136,13 @@ class Chaos:
         assert self.backend.opening <= stats["opening"], gauges
         assert stats["opened"] - stats["closed"] == stats["size"], stats
 
-    async def run(self, callers):
+    def start(self, callers):
         tasks = [asyncio.create_task(self.caller(name)) for name in range(callers)]
         tasks.append(asyncio.create_task(self.operator()))
+        return tasks
+
+    async def run(self, callers):
+        tasks = self.start(callers)
         loop = asyncio.get_running_loop()
         for task in self.dice.sample(tasks[:-1], callers // 3):
             loop.call_later(self.dice.random() * 21, task.cancel)
@@ -173,6 +177,25 @@ async def test_no_misfortune_breaks_the_invariants(make_pool, seed):
     stats = pool.stats()
     assert sum(stats["closed_by"].values()) == stats["closed"] == stats["opened"]
     backend.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("seed", range(16))
+async def test_closing_amid_misfortune_leaves_nothing(make_pool, seed):
+    chaos = Chaos(make_pool, seed)
+    tasks = chaos.start(callers=300)
+    await asyncio.sleep(chaos.dice.random() * 22)
+    began = now()
+    timeout = chaos.dice.choice([0, 0.2, 5])
+    await chaos.pool.close(timeout=timeout)
+    # Closing and what ignores its cancellation come after the deadline.
+    assert now() - began <= timeout + 2
+    chaos.backend.assert_nothing_is_left()
+    assert asyncio.all_tasks() - set(tasks) == {asyncio.current_task()}
+    stats = chaos.pool.stats()
+    assert sum(stats["closed_by"].values()) == stats["closed"] == stats["opened"]
+    assert stats["size"] == stats["in_use"] == stats["waiting"] == stats["opening"] == 0
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert result is None or isinstance(result, PoolError), repr(result)
 
 
 @pytest.mark.parametrize("seed", range(3))
