@@ -127,7 +127,7 @@ class Lifecycle(Generic[T]):
         if self._resetter is None:
             return None
         result = self._call(self._resetter, connection)
-        return result if inspect.isawaitable(result) else None
+        return None if result is None or not inspect.isawaitable(result) else result
 
     async def finish_reset(self, rest: Awaitable[object]) -> None:
         async with asyncio.timeout(self._config.reset_timeout):
