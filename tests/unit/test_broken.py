@@ -126,6 +126,21 @@ async def test_a_broken_connection_is_aborted_at_once_where_an_aborter_is_given(
     assert pool.stats()["size"] == 0
 
 
+async def test_an_aborter_that_raises_frees_the_slot_all_the_same(make_pool):
+    def abort(connection):
+        backend.abort(connection)
+        raise OSError("already gone")
+
+    backend = Backend()
+    pool = make_pool(backend, aborter=abort, max_size=1)
+    with pytest.raises(ConnectionResetError):
+        async with pool.acquire():
+            raise ConnectionResetError
+    async with pool.acquire(timeout=1) as connection:
+        assert connection is not backend.connections[0]
+    assert pool.stats()["size"] == 1
+
+
 async def test_broken_connections_do_not_starve_the_callers(make_pool):
     backend = Backend(opens=Step(delay=0.1))
     pool = make_pool(backend, max_size=2)

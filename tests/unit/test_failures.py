@@ -137,6 +137,20 @@ async def test_the_user_says_what_is_fatal(make_pool):
     assert elapsed == pytest.approx(2)
 
 
+async def test_an_is_fatal_that_raises_does_not_stop_the_pool(make_pool):
+    def is_fatal(error):
+        raise ZeroDivisionError
+
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend, is_fatal=is_fatal, backoff_max=1)
+    elapsed, error = await timed(pool.acquire(timeout=2))
+    assert isinstance(error, PoolTimeout | PoolUnavailable)
+    assert elapsed <= 2 + 1e-9
+    backend.opens = Step()
+    await asyncio.sleep(2)
+    await hold(pool)
+
+
 async def test_newcomers_after_a_fatal_error_do_not_try_again_each(make_pool):
     backend = Backend(opens=Step(error=ValueError("wrong password")))
     pool = make_pool(backend, backoff_initial=10, backoff_max=10)

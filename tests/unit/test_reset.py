@@ -56,6 +56,14 @@ async def test_a_failing_reset_closes_the_connection_and_harms_nobody(make_pool,
     assert pool.stats()["closed_by"]["reset_failed"] == 2
 
 
+async def test_a_reset_that_raises_cancelled_error_closes_the_connection_too(make_pool):
+    backend = Backend(resets=Step(error=asyncio.CancelledError()))
+    pool = make_pool(backend, max_size=1, resetter=backend.reset)
+    await hold(pool)
+    assert await hold(pool) == 0
+    assert len(backend.connections) == 2
+
+
 async def test_a_hanging_reset_is_bounded(make_pool):
     backend = Backend(resets=Step(hang=True))
     pool = make_pool(backend, max_size=1, resetter=backend.reset, reset_timeout=3)

@@ -62,7 +62,7 @@ async def test_a_direct_hand_off_is_not_checked(make_pool):
     assert backend.calls("validate") == []
 
 
-@pytest.mark.parametrize("flaw", ["says no", "raises", "hangs"])
+@pytest.mark.parametrize("flaw", ["says no", "raises", "cancels", "hangs"])
 @pytest.mark.parametrize("aborting", [True, False])
 async def test_an_invalid_connection_is_replaced_and_never_shown(make_pool, flaw, aborting):
     backend = Backend()
@@ -72,6 +72,8 @@ async def test_an_invalid_connection_is_replaced_and_never_shown(make_pool, flaw
     bad.healthy = flaw != "says no"
     if flaw == "raises":
         backend.validates = Step(error=OSError("gone"))
+    if flaw == "cancels":
+        backend.validates = Step(error=asyncio.CancelledError())
     if flaw == "hangs":
         backend.validates = Step(hang=True)
     start = now()
@@ -185,6 +187,23 @@ async def test_the_background_check_takes_one_idle_connection_at_a_time(make_poo
     assert set(backend.calls("validate")) == {0, 1, 2, 3}
     assert backend.peak_validating == 1
     assert pool.stats()["size"] == 4
+
+
+async def test_a_background_check_makes_nobody_open_another_connection(make_pool):
+    checking = asyncio.Event()
+
+    async def validate(connection):
+        checking.set()
+        return await backend.validate(connection)
+
+    backend = Backend(opens=Step(delay=0.1), validates=Step(delay=0.02))
+    pool = await idle_pool(
+        make_pool, backend, validator=validate, max_size=5, health_check_interval=10, validate_after=None
+    )
+    await checking.wait()
+    assert await hold(pool) <= 0.02 + 1e-9
+    await asyncio.sleep(1)
+    assert len(backend.attempts) == 1
 
 
 async def test_the_background_check_leaves_leased_connections_alone(make_pool):
