@@ -127,7 +127,7 @@ class PooledAfterPause(Pooled):
 class FreshlyPooled(Pooled):
     """A process that has just started: the pool opens within the time."""
 
-    name = "aiopool, opening the pool included"
+    name = "aiopool, opening included"
 
     async def open(self) -> None: ...
 
@@ -142,7 +142,7 @@ class FreshlyPooled(Pooled):
 
 
 class Acquire(Contestant):
-    """`acquire` alone, again and again on a warm pool, with a real connection to a server nearby."""
+    """`acquire` alone, again and again on a warm pool of real connections to a server nearby."""
 
     name = "aiopool, DatabasePool"
     kind = Kind.OURS
@@ -227,7 +227,9 @@ async def run(run: Run) -> None:
         async with opened([Acquire(place)], acquire.skipped) as fast:
             await compare(run, acquire, fast, lambda client: client.requests(), rounds=rounds)
         if took := acquire.median(Acquire.name):
-            acquire.finding = f"{number(ACQUIRE_CLAIM['p50'] / took)} times less than the article counts"
+            acquire.finding = (
+                f"{number(took)} µs, {number(ACQUIRE_CLAIM['p50'] / took)} times less than the article counts"
+            )
         run.publish([acquire])
 
 

@@ -1,7 +1,66 @@
-from collections.abc import Mapping, Sequence
+"""Results as one self-contained page: it loads nothing, and follows the reader's light or dark."""
 
-from benchmarks.results import Comparison
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+from benchmarks.report import METHOD, cells, headings, remarks
+from benchmarks.results import Comparison, Kind, grouped
+from benchmarks.svg import chart
+
+LEGEND = {
+    Kind.OURS: "aiopool",
+    Kind.PEER: "other pools",
+    Kind.UNPOOLED: "no pool",
+    Kind.FLOOR: "by hand: the least it can cost",
+    Kind.CLAIM: "what the article says",
+}
 
 
 def page(results: Sequence[Comparison], facts: Mapping[str, str]) -> str:
-    return ""
+    kinds = {series.kind for comparison in results for series in comparison.series}
+    template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        date=escape(facts.get("date", "")),
+        command=escape(facts.get("command", "")),
+        legend="".join(
+            f'<li><i class="back-{kind.value}"></i>{text}</li>' for kind, text in LEGEND.items() if kind in kinds
+        ),
+        sections="\n".join(_section(group) for group in grouped(results)),
+        method=escape(METHOD),
+        facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()),
+    )
+
+
+def _section(group: Sequence[Comparison]) -> str:
+    first = group[0]
+    better = "shorter is better" if first.main.lower_is_better else "longer is better"
+    findings = "".join(
+        f"<li>{escape(each.finding)} <small>({escape(each.case)})</small></li>" for each in group if each.finding
+    )
+    notes = "".join(f"<li>{escape(line)}</li>" for line in remarks(group))
+    parts = [
+        f"<section><h2>{escape(first.group)}</h2>",
+        f'<p class="soft">{escape(first.about)}</p>',
+        f'<ul class="findings">{findings}</ul>' if findings else "",
+        f'<p class="soft">{escape(first.main.label)} in {escape(first.main.unit)}: {better}. The thin line spans most '
+        "of the rounds.</p>",
+    ]
+    parts += [f'<h3>{escape(each.case)}</h3><div class="plot">{chart(each)}</div>' for each in group]
+    parts += [f'<ul class="notes">{notes}</ul>' if notes else "", _details(group), "</section>"]
+    return "\n".join(part for part in parts if part)
+
+
+def _details(group: Sequence[Comparison]) -> str:
+    titles = ["", *headings(group[0])]
+    rows = ["<tr>" + "".join(f"<th>{escape(title)}</th>" for title in titles) + "</tr>"]
+    for comparison in group:
+        rows.append(f'<tr><th colspan="{len(titles)}">{escape(comparison.case)}</th></tr>')
+        for series in comparison.series:
+            texts = [series.name, *cells(comparison, series)]
+            columns = "".join(f"<td>{escape(text)}</td>" for text in texts)
+            rows.append(f'<tr class="{series.kind.value}">{columns}</tr>')
+    return f'<details><summary>All figures</summary><div class="scroll"><table>{"".join(rows)}</table></div></details>'

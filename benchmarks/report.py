@@ -14,7 +14,7 @@ from benchmarks.results import Comparison, Kind, Series, number
 
 METHOD = (
     "Contestants take turns in shuffled order. Figures are medians over the rounds; spread is the distance of the 10th "
-    "from the 90th percentile as a share of the median; each ratio (×) is the median of the ratios within the same round."
+    "from the 90th percentile as a share of the median; a ratio (×) is the median of the ratios within the same round."
 )
 
 

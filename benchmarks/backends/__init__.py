@@ -72,4 +72,4 @@ def _finding(comparison: Comparison, ours: str, peer: str) -> str:
     over_none, over_peer = comparison.ratio_of(ours, "unpooled"), comparison.ratio_of(ours, peer)
     if over_none is None or over_peer is None:
         return ""
-    return f"{ours} answers {number(over_none)} times as many as unpooled, {number(over_peer)} times as many as {peer}"
+    return f"{ours} serves {number(over_none)}× as many as unpooled, {number(over_peer)}× as many as {peer}"

@@ -123,9 +123,9 @@ class AsyncpgPool(Spinner):
 
 
 class SQLAlchemyPool(Spinner):
-    """As `AsyncEngine` uses it: the pool's own code runs in a greenlet."""
+    """`AsyncAdaptedQueuePool`, as `AsyncEngine` uses it: the pool's own code runs in a greenlet."""
 
-    name = "SQLAlchemy AsyncAdaptedQueuePool"
+    name = "SQLAlchemy, async queue pool"
     package = "sqlalchemy[asyncio]"
 
     async def open(self) -> None:
@@ -158,7 +158,7 @@ class SQLAlchemyPool(Spinner):
 
 
 class RedisPool(Spinner):
-    name = "redis-py BlockingConnectionPool"
+    name = "redis-py, blocking pool"
     package = "aiopool-core[redis]"
 
     async def open(self) -> None:
