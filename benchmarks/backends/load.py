@@ -17,8 +17,6 @@ METRICS = (
     Metric("p99", "p99", "ms"),
     Metric("max", "max", "ms"),
 )
-#: What has not come back so long after the end is given up.
-GRACE = 10.0
 
 
 class Caller(Contestant):
@@ -29,8 +27,13 @@ class Caller(Contestant):
         """One small request and its answer."""
 
 
-async def load(caller: Caller, tasks: int, seconds: float) -> tuple[Sample | None, Counter[str]]:
-    """None if not a single call came back. Calls under way at the end are waited for, and count."""
+async def load(
+    caller: Caller, tasks: int, seconds: float, *, grace: float = 10.0
+) -> tuple[Sample | None, Counter[str]]:
+    """The figures, None if not a single call came back, and how often which error came up.
+
+    Calls under way at the end are waited for, up to `grace` seconds, and count.
+    """
     took: list[float] = []
     errors: Counter[str] = Counter()
     began = ended = perf_counter()
@@ -51,7 +54,7 @@ async def load(caller: Caller, tasks: int, seconds: float) -> tuple[Sample | Non
 
     workers = [asyncio.create_task(work()) for _ in range(tasks)]
     try:
-        _, stuck = await asyncio.wait(workers, timeout=seconds + GRACE)
+        _, stuck = await asyncio.wait(workers, timeout=seconds + grace)
         errors["given up"] += len(stuck)
     finally:
         for worker in workers:
