@@ -86,7 +86,7 @@ class Health(Generic[T]):
         info.place = Place.CHECKING
         info.covers_until = self._host.covers_until(self._host.now())
         task = self.in_care[info] = self._lifecycle.spawn(self._check(info), "check")
-        task.add_done_callback(lambda _: self._let_go(info, Reason.INVALID))
+        task.add_done_callback(lambda task: self._never_started(info, task, Reason.INVALID))
         return task
 
     async def _check(self, info: PooledConnection[T]) -> bool:
@@ -104,7 +104,7 @@ class Health(Generic[T]):
         info.place = Place.RESETTING
         info.covers_until = covers_until
         task = self.in_care[info] = self._lifecycle.spawn(self._reset(info, rest), "reset")
-        task.add_done_callback(lambda _: self._let_go(info, Reason.RESET_FAILED, rest))
+        task.add_done_callback(lambda task: self._never_started(info, task, Reason.RESET_FAILED, rest))
 
     async def _reset(self, info: PooledConnection[T], rest: Awaitable[object]) -> bool:
         is_clean = False
@@ -117,13 +117,21 @@ class Health(Generic[T]):
             self._let_go(info, None if is_clean else Reason.RESET_FAILED)
         return is_clean
 
-    def _let_go(
-        self, info: PooledConnection[T], trouble: Reason | None, unused: Awaitable[object] | None = None
+    def _never_started(
+        self,
+        info: PooledConnection[T],
+        task: asyncio.Task[bool],
+        trouble: Reason,
+        unused: Awaitable[object] | None = None,
     ) -> None:
-        if self.in_care.pop(info, None) is None:
-            return  # as it should be when the task has ended; but one that is cancelled before it starts does nothing
-        if inspect.iscoroutine(unused):
-            unused.close()
+        """A task that is cancelled before it starts does nothing at all, not even its `finally`."""
+        if self.in_care.get(info) is task:
+            if inspect.iscoroutine(unused):
+                unused.close()
+            self._let_go(info, trouble)
+
+    def _let_go(self, info: PooledConnection[T], trouble: Reason | None) -> None:
+        del self.in_care[info]
         if trouble is not None:
             self._host.retire(info, trouble)
             return

@@ -127,3 +127,14 @@ async def test_a_releaser_cancelled_right_after_does_not_stop_the_reset(make_poo
     task.cancel()
     await asyncio.sleep(2)
     assert pool.stats()["available"] == 1
+
+
+async def test_the_end_of_one_reset_does_not_end_the_next(make_pool):
+    backend = Backend(resets=Step(delay=0.01))
+    pool = make_pool(backend, min_size=1, max_size=1, resetter=backend.reset)
+    await pool.open()
+    for _ in range(5):  # each waits for the reset of the one before, and releases in the turn in which it ended
+        async with pool.acquire():
+            pass
+    await asyncio.sleep(1)
+    assert pool.stats()["opened"] == 1
