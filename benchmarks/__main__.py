@@ -66,7 +66,7 @@ def main(
     def publish(group: Sequence[Comparison]) -> None:
         results.extend(group)
         if as_markdown:
-            print(report.markdown(group))
+            print(report.markdown(group), flush=True)
         else:
             report.show(out, group)
 

@@ -41,8 +41,8 @@ class Effort:
     backend_cell: float
 
 
-FULL = Effort(article_rounds=10, overhead_rounds=150, overhead_slice=0.01, backend_rounds=5, backend_cell=0.8)
-QUICK = Effort(article_rounds=3, overhead_rounds=40, overhead_slice=0.006, backend_rounds=3, backend_cell=0.15)
+FULL = Effort(article_rounds=10, overhead_rounds=600, overhead_slice=0.003, backend_rounds=5, backend_cell=0.8)
+QUICK = Effort(article_rounds=3, overhead_rounds=100, overhead_slice=0.003, backend_rounds=3, backend_cell=0.15)
 
 
 @dataclass

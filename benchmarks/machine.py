@@ -53,8 +53,9 @@ def _distribution() -> str:
 
 def _load() -> str:
     """Other work on the machine spoils figures, so the reader should see it."""
-    one, _, fifteen = os.getloadavg()
-    return f"{one:.1f} at the start, {fifteen:.1f} over a quarter of an hour"
+    load = os.getloadavg()[0]
+    is_busy = load > 0.5 * (os.cpu_count() or 1)
+    return f"{load:.1f} at the start" + (": busy with other work, so trust the ratios only" if is_busy else "")
 
 
 def _build() -> str:

@@ -19,7 +19,7 @@ class _Lease:
         self._connection = connection = self._idle.pop()
         return connection
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: object, exc: object, traceback: object) -> None:
         self._idle.append(self._connection)
 
 
@@ -77,7 +77,7 @@ class _SemaphoreLease:
         self._connection = connection = self._pool.idle.get_nowait()
         return connection
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: object, exc: object, traceback: object) -> None:
         self._pool.idle.put_nowait(self._connection)
         self._pool.slots.release()
 
