@@ -20,9 +20,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     when `patience` is spent in real seconds (something spins). Threads can't be awaited on this loop.
     """
 
-    def __init__(
-        self, *, start: float = 1_000.0, horizon: float = 1_000_000.0, patience: float = 90.0
-    ) -> None:
+    def __init__(self, *, start: float = 1_000.0, horizon: float = 1_000_000.0, patience: float = 90.0) -> None:
         # A clock that starts at zero hides every "0 means unset" bug.
         self._now = start
         self._last = start + horizon
