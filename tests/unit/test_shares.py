@@ -136,6 +136,16 @@ async def test_the_reset_runs_at_the_last_release(make_pool):
     assert backend.calls("reset") == [0]
 
 
+async def test_a_shared_connection_in_reset_is_not_lent(make_pool):
+    backend = Backend(resets=Step(delay=1))
+    pool = make_pool(backend, max_size=1, max_shares=2, resetter=backend.reset)
+    await hold(pool)
+    assert (pool.stats()["size"], pool.stats()["available"]) == (1, 0)
+    assert await hold(pool) == pytest.approx(1)
+    await asyncio.sleep(2)
+    assert pool.stats()["available"] == 2
+
+
 async def test_the_capacity_of_a_connection_may_change_while_it_lives(make_pool):
     backend = Backend()
     pool = make_pool(backend, max_size=2, max_shares=3)

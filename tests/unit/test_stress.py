@@ -84,13 +84,18 @@ class Chaos:
 
     async def reset(self, connection):
         assert not connection.holders, "reset while leased"
-        await self.misfortune(0.01).run()
+        connection.holders.add("reset")
+        try:
+            await self.misfortune(0.01).run()
+        finally:
+            connection.holders.discard("reset")
 
     async def caller(self, name):
         await asyncio.sleep(self.dice.random() * 20)
         with suppress(PoolError, OSError, LookupError):
             lease = await self.pool.acquire(timeout=self.dice.choice([0, 0.05, 1, 10]))
             connection = lease.connection
+            assert "reset" not in connection.holders, "lent in the middle of a reset"
             assert len(connection.holders) < self.shares, "lent twice"
             assert not connection.closed, "lent although closed"
             connection.holders.add(name)
