@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -39,11 +40,21 @@ class Part:
     new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
 
 
+def _may_be_written(path: Path | None) -> Path | None:
+    """Told now, not after the whole run."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
+FILE: dict[str, Any] = {"metavar": "FILE", "dir_okay": False, "callback": _may_be_written}
+
+
 def main(
     suite: Annotated[Choice, typer.Argument(help="What to run.")] = Choice.ALL,
     quick: Annotated[bool, typer.Option("--quick", help="A minute or so instead of some; the spread grows.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything raw.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything raw.", **FILE)] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.", **FILE)] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead of tables.")] = False,
 ) -> None:
     """Compare aiopool with no pool and with other pools, on real servers that are started here and taken down.
@@ -72,7 +83,10 @@ def main(
 
     try:
         for part in _parts(suite, out):
-            _run(part, QUICK if quick else FULL, publish)
+            try:
+                _run(part, QUICK if quick else FULL, publish)
+            except ImportError as exc:
+                out.print(f"skipped: {part.suite}: {exc}\n", style="yellow", markup=False)
     except KeyboardInterrupt:
         out.print("[yellow]Interrupted: what was finished until then is above.")
         raise typer.Exit(130) from None
@@ -125,7 +139,7 @@ def _write(results: list[Comparison], facts: dict[str, str], json_file: Path | N
 
 def _command() -> str:
     """Without the folders of the files to write: they are nobody's business."""
-    return shlex.join(["python", "-m", "benchmarks", *(Path(word).name or word for word in sys.argv[1:])])
+    return shlex.join(["python", "-m", "benchmarks", *(re.sub("[^=]*/", "", word) for word in sys.argv[1:])])
 
 
 if __name__ == "__main__":

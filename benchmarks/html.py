@@ -36,7 +36,7 @@ def page(results: Sequence[Comparison], facts: Mapping[str, str]) -> str:
 
 
 def _section(group: Sequence[Comparison]) -> str:
-    first = group[0]
+    first, shown = group[0], [each for each in group if each.series]
     better = "shorter is better" if first.main.lower_is_better else "longer is better"
     findings = "".join(
         f"<li>{escape(each.finding)} <small>({escape(each.case)})</small></li>" for each in group if each.finding
@@ -44,13 +44,14 @@ def _section(group: Sequence[Comparison]) -> str:
     notes = "".join(f"<li>{escape(line)}</li>" for line in remarks(group))
     parts = [
         f"<section><h2>{escape(first.group)}</h2>",
-        f'<p class="soft">{escape(first.about)}</p>',
+        f'<p class="soft">{escape(first.about)}</p>' if first.about else "",
         f'<ul class="findings">{findings}</ul>' if findings else "",
-        f'<p class="soft">{escape(first.main.label)} in {escape(first.main.unit)}: {better}. The thin line spans most '
-        "of the rounds.</p>",
     ]
-    parts += [f'<h3>{escape(each.case)}</h3><div class="plot">{chart(each)}</div>' for each in group]
-    parts += [f'<ul class="notes">{notes}</ul>' if notes else "", _details(group), "</section>"]
+    if shown:
+        what = f"{escape(first.main.label)} in {escape(first.main.unit)}: {better}"
+        parts.append(f'<p class="soft">{what}. The thin line spans most of the rounds.</p>')
+    parts += [f'<h3>{escape(each.case)}</h3><div class="plot">{chart(each)}</div>' for each in shown]
+    parts += [f'<ul class="notes">{notes}</ul>' if notes else "", _details(shown) if shown else "", "</section>"]
     return "\n".join(part for part in parts if part)
 
 

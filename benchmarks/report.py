@@ -61,7 +61,8 @@ def show(console: Console, group: Sequence[Comparison]) -> None:
     table.add_column("", no_wrap=True)
     for heading in headings(first):
         table.add_column(escape(heading), justify="right")
-    for comparison in group:
+    shown = [comparison for comparison in group if comparison.series]
+    for comparison in shown:
         table.add_row(Text(comparison.case, style="bold"))
         for series in comparison.series:
             style = {Kind.OURS: "green", Kind.CLAIM: "dim"}.get(series.kind, "")
@@ -72,7 +73,7 @@ def show(console: Console, group: Sequence[Comparison]) -> None:
         Text(f"{first.suite}: {first.group}", style="bold cyan"),
         Text(first.about, style="dim"),
     ]
-    parts.append(table)
+    parts += [table] if shown else []
     parts += [Text(line, style="bold") for line in findings(group)]
     parts += [Text(line, style="yellow") for line in remarks(group)]
     console.print(Group(*parts))
@@ -88,7 +89,8 @@ def markdown(group: Sequence[Comparison]) -> str:
             rows.append(_row([f"**{comparison.case}**"] + [""] * (len(titles) - 1)))
         rows += [_row([series.name, *cells(comparison, series)]) for series in comparison.series]
     notes = [f"- {line}" for line in (*findings(group), *remarks(group))]
-    blocks = [f"### {first.group}", first.about, "\n".join(rows), "\n".join(notes)]
+    table = "\n".join(rows) if any(comparison.series for comparison in group) else ""
+    blocks = [f"### {first.group}", first.about, table, "\n".join(notes)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

@@ -13,7 +13,7 @@ from benchmarks.overhead.contestant import SIZE, Spinner
 
 class PsycopgPool(Spinner):
     name = "psycopg_pool"
-    package = "psycopg-pool psycopg[binary]"
+    package = "psycopg[binary,pool]"
 
     async def open(self) -> None:
         from psycopg.pq import TransactionStatus
