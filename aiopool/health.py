@@ -138,11 +138,12 @@ class Health(Generic[T]):
         self._host.give(info, self._host.now())
 
     async def check_all(self, infos: Iterable[PooledConnection[T]]) -> int:
-        """Checks all at once; returns how many had to go."""
+        """Checks those that are idle, all at once; returns how many had to go."""
         tasks = []
         for info in infos:
-            self._line.discard(info)
-            tasks.append(self.check(info))
+            if info.place is Place.IDLE:
+                self._line.discard(info)
+                tasks.append(self.check(info))
         if not tasks:
             return 0
         await asyncio.wait(tasks)
@@ -203,8 +204,7 @@ class Health(Generic[T]):
     async def _patrol(self) -> None:
         """Checks the idle connections one at a time, so that the others stay at hand."""
         for info in self._line.lendable:
-            if info.place is Place.IDLE:
-                await self.check_all([info])
+            await self.check_all([info])
 
 
 async def _keep_healthy(health: weakref.ref[Health[Any]]) -> None:

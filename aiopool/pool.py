@@ -486,7 +486,7 @@ class ConnectionPool(Generic[T]):
         self._ensure_usable()
         if not self._lifecycle.can_validate:
             return 0
-        return await self._stock.health.check_all([info for info in self._line.lendable if info.place is IDLE])
+        return await self._stock.health.check_all(self._line.lendable)
 
     def evict(self, connection: T) -> None:
         """That connection is dead or unwanted: closed now if it is idle, else when it comes back. Unknown ones: no-op."""

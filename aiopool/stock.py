@@ -194,6 +194,8 @@ class Stock(Generic[T]):
             return False
         if rest is None:
             return True
+        if self.line.is_shared:  # it had room for more leases
+            self.line.discard(info)
         self.health.reset(info, rest, covers_until=now + self.opener.patience())
         return False
 
@@ -261,9 +263,8 @@ class Stock(Generic[T]):
 
     def found_dead(self) -> None:
         """The other idle ones may be dead as well: check them now, before callers find out one by one."""
-        suspects = [info for info in self.line.lendable if info.place is Place.IDLE]
-        if suspects and self.lifecycle.can_validate and not self._is_closed:
-            self.lifecycle.spawn(self.health.check_all(suspects), "sweep")
+        if self.lifecycle.can_validate and not self._is_closed and not self.line.empty():
+            self.lifecycle.spawn(self.health.check_all(self.line.lendable), "sweep")
 
     # -- leases under watch
 
