@@ -69,6 +69,10 @@ class Health(Generic[T]):
         self._wake: asyncio.Future[None] | None = None
         self._task = lifecycle.spawn(_keep_healthy(weakref.ref(self)), "health")
 
+    @property
+    def checking(self) -> int:
+        return sum(info.place is Place.CHECKING for info in self.in_care)
+
     def close(self) -> None:
         self._task.cancel()
         for task in self.in_care.values():

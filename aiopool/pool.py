@@ -193,7 +193,7 @@ class ConnectionPool(Generic[T]):
     def _serve_line(self, now: float, *, eager: bool = False) -> None:
         """What is idle for those who wait: at once if it is fresh, else after a check; and new ones for the rest."""
         line, stock = self._line, self._stock
-        while line.waiting > len(stock.health.in_care) and not line.is_paused and not line.empty():
+        while not line.empty() and line.waiting > stock.health.checking and not line.is_paused:
             info = line.pop()
             if now >= info.expires_at:
                 stock.retire(info, info.expires_as)
@@ -205,9 +205,8 @@ class ConnectionPool(Generic[T]):
 
     def _timed_out(self, waiter: Waiter[T]) -> PoolError:
         stock = self._stock
-        checking = sum(info.place is Place.CHECKING for info in stock.health.in_care)
         phase: Phase = "wait"
-        if self._line.is_among_first(waiter, checking):
+        if self._line.is_among_first(waiter, stock.health.checking):
             phase = "validate"
         elif not stock.alive:
             phase = "open"

@@ -226,3 +226,14 @@ async def test_if_every_connection_is_dead_all_callers_are_served_by_new_ones(ma
     assert now() - start < 1
     assert all(lease.connection.id > 3 for lease in leases)
     await release_all(callers)
+
+
+async def test_a_connection_in_reset_keeps_no_caller_from_one_that_only_needs_a_check(make_pool):
+    backend = Backend(resets=Step(delay=0.5))
+    pool = make_pool(
+        backend, min_size=3, max_size=3, validator=backend.validate, resetter=backend.reset, validate_after=0.5
+    )
+    await pool.open()
+    await asyncio.sleep(1)
+    for _ in range(3):
+        assert await hold(pool) < 0.1
