@@ -33,6 +33,23 @@ async def test_a_backend_that_is_down_is_not_hammered(make_pool):
     await release_all(callers)
 
 
+async def test_after_a_success_the_backoff_starts_anew(make_pool):
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend, max_size=1, backoff_initial=0.1, unavailable_after=None)
+    caller = take(pool, timeout=None)
+    await asyncio.sleep(100)
+    backend.opens = Step()
+    (await caller).discard()
+    for _ in range(10):
+        backend.next_opens.append(DOWN)
+        lease = await pool.acquire()
+        lease.discard()
+    start = now()
+    backend.next_opens.append(DOWN)
+    await hold(pool)
+    assert now() - start <= 0.1 + 1e-9
+
+
 async def test_no_acquire_outlives_its_timeout_and_it_tells_why(make_pool):
     backend = Backend(opens=DOWN)
     pool = make_pool(backend)
