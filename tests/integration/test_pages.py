@@ -49,4 +49,5 @@ def test_the_code_of_a_page_runs(
         timeout=60,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stderr == ""
+    # What pools log is welcome there; what Python says of lost tasks and the like is not.
+    assert "Traceback" not in done.stderr, done.stderr[-4000:]
