@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from aiopool.connection import IDLE, PooledConnection
 from aiopool.errors import PoolError
@@ -25,6 +25,14 @@ class Waiter(Generic[T]):
         self.since = since
 
 
+class Server(Protocol[T]):
+    """Who owns the connections, and knows what to tell a caller who gets none."""
+
+    def give_back(self, info: PooledConnection[T]) -> None: ...
+    def timed_out(self, waiter: Waiter[T]) -> PoolError: ...
+    def shed(self, waiter: Waiter[T]) -> PoolError: ...
+
+
 class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     """An `asyncio.LifoQueue` that hands over: what is put goes to the head of the line, and nobody overtakes it.
 
@@ -38,28 +46,22 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     #: waits, but for connections that must be checked first, and while paused.
     _queue: list[PooledConnection[T]]
 
-    def __init__(
-        self,
-        *,
-        give_back: Callable[[PooledConnection[T]], None],
-        timed_out: Callable[[Waiter[T]], PoolError],
-        shed: Callable[[Waiter[T]], PoolError],
-        codel: CoDel | None = None,
-    ) -> None:
+    #: Set when the pool opens; before that nobody joins the line.
+    server: Server[T]
+
+    def __init__(self, *, codel: CoDel | None = None, is_shared: bool = False) -> None:
         super().__init__()
         self._queue = []
         self.waiters = OrderedDict()
-        self._give_back = give_back
-        self._timed_out = timed_out
-        self._shed = shed
         self._codel = codel
         #: The stack, as long as a newcomer may simply take from its top; otherwise an empty list. So the fast path
         #: asks one question, and not whether anybody waits, whether we are paused, and whether leases are shared.
         self._top: list[PooledConnection[T]] = self._queue
         self._is_paused = False
-        self._is_shared = False
+        self._is_shared = is_shared
         #: When the line last moved.
         self.moved_at = float("-inf")
+        self._find_top()
 
     @property
     def waiting(self) -> int:
@@ -120,7 +122,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     # -- the line
 
-    def join(self, now: float) -> Waiter[T]:
+    def line_up(self, now: float) -> Waiter[T]:
         if self._codel is not None and not self.waiters:
             self._codel.line_is_empty()
         waiter: Waiter[T] = Waiter(asyncio.get_running_loop().create_future(), now)
@@ -132,7 +134,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         """Waits for that place in the line to be served. Raises what it was refused with."""
         timer = None
         if timeout is not None and not waiter.future.done():
-            timer = waiter.future.get_loop().call_later(timeout, self._time_out, waiter)
+            timer = waiter.future.get_loop().call_later(timeout, self.time_out, waiter)
         try:
             outcome = await waiter.future
         except BaseException:
@@ -147,11 +149,15 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         return outcome
 
     async def get(self) -> PooledConnection[T]:
-        return await self.wait(self.join(asyncio.get_running_loop().time()))
+        return await self.wait(self.line_up(asyncio.get_running_loop().time()))
 
     def leave(self, waiter: Waiter[T]) -> None:
         self.waiters.pop(waiter, None)
         self._find_top()
+
+    def time_out(self, waiter: Waiter[T]) -> None:
+        if not waiter.future.done():
+            self.refuse(waiter, self.server.timed_out(waiter))
 
     def refuse(self, waiter: Waiter[T], error: PoolError) -> None:
         self.leave(waiter)
@@ -172,7 +178,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         for waiter in list(self.waiters):
             if now - waiter.since <= 2 * self._codel.target:
                 break
-            self.refuse(waiter, self._shed(waiter))
+            self.refuse(waiter, self.server.shed(waiter))
 
     @property
     def is_paused(self) -> bool:
@@ -211,19 +217,15 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
             return None
         if self._codel is not None:
             if self._codel.is_to_shed(now, now - waiter.since):
-                waiter.future.set_result(self._shed(waiter))
+                waiter.future.set_result(self.server.shed(waiter))
                 return None
             if not self.waiters:
                 self._codel.line_is_empty()
         return waiter
-
-    def _time_out(self, waiter: Waiter[T]) -> None:
-        if not waiter.future.done():
-            self.refuse(waiter, self._timed_out(waiter))
 
     def _pass_on(self, waiter: Waiter[T]) -> None:
         """The waiter was cancelled: what it was handed in the same turn is the next one's."""
         if waiter.future.done() and not waiter.future.cancelled():
             outcome = waiter.future.result()
             if isinstance(outcome, PooledConnection):
-                self._give_back(outcome)
+                self.server.give_back(outcome)

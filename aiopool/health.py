@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import logging
 import weakref
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiopool.config import PoolConfig
@@ -15,7 +16,7 @@ from aiopool.handoff import HandoffQueue
 from aiopool.lifecycle import Lifecycle
 from aiopool.opener import Opener
 from aiopool.stats import Reason
-from aiopool.watch import Watch
+from aiopool.watch import Watches
 
 T = TypeVar("T")
 SHORTEST_SLEEP = 0.001
@@ -27,23 +28,16 @@ class Host(Protocol[T]):
     """What the health worker needs of its pool."""
 
     name: str
+    config: PoolConfig
+    now: Callable[[], float]
+    connections: dict[PooledConnection[T], None]
+    watches: Watches[T]
+    opener: Opener[T]
 
-    @property
-    def config(self) -> PoolConfig: ...
-    @property
-    def connections(self) -> Iterable[PooledConnection[T]]: ...
-    @property
-    def watches(self) -> Iterable[Watch[T]]: ...
-
-    @property
-    def opener(self) -> Opener[T]: ...
-    def now(self) -> float: ...
     @property
     def surplus(self) -> int:
         """Connections above `min_size`."""
-
-    def covers_until(self, now: float) -> float:
-        """Until when a waiter may count on a check that begins now."""
+        ...
 
     def give(self, info: PooledConnection[T], now: float) -> None:
         """To the head of the line, or to idle."""
@@ -51,9 +45,6 @@ class Host(Protocol[T]):
     def retire(self, info: PooledConnection[T], reason: Reason) -> None: ...
     def found_dead(self) -> None:
         """An idle connection turned out dead: the others may be dead as well."""
-
-    def leaked(self, watch: Watch[T], now: float) -> None: ...
-    def reclaim(self, watch: Watch[T], now: float) -> None: ...
 
 
 class Health(Generic[T]):
@@ -88,7 +79,7 @@ class Health(Generic[T]):
     def check(self, info: PooledConnection[T]) -> asyncio.Task[bool]:
         """Validates a connection that was taken off the stack; whoever heads the line by then gets it."""
         info.place = Place.CHECKING
-        info.covers_until = self._host.covers_until(self._host.now())
+        info.covers_until = self._host.opener.cover(self._host.now())
         task = self.in_care[info] = self._lifecycle.spawn(self._check(info), "check")
         task.add_done_callback(lambda task: self._never_started(info, task, Reason.INVALID))
         return task
@@ -157,51 +148,36 @@ class Health(Generic[T]):
 
     def attend(self) -> float:
         """Does what is due, and returns the seconds until something may be due again."""
-        host, config, now = self._host, self._host.config, self._host.now()
-        for watch in list(host.watches):
-            if config.leak_after is not None and now >= watch.since + config.leak_after and not watch.is_reported:
-                host.leaked(watch, now)
-            if config.max_hold is not None and now >= watch.since + config.max_hold:
-                host.reclaim(watch, now)
+        host, now = self._host, self._host.now()
+        next_watch = host.watches.attend(now)
         for info in self._line.lendable:  # the one that was idle for longest first
             if now >= info.expires_at:
                 host.retire(info, info.expires_as)
-            elif self._is_idle_for_too_long(info, now) and host.surplus > 0:
+            elif now >= self._idle_until(info) and host.surplus > 0:
                 host.retire(info, Reason.IDLE)
         self._line.shed_if_stuck(now)
         if now >= self._next_patrol:
-            self._next_patrol = now + config.health_check_interval
+            self._next_patrol = now + host.config.health_check_interval
             if self._lifecycle.can_validate:
                 self._lifecycle.spawn(self._patrol(), "patrol")
         host.opener.review()
-        return max(SHORTEST_SLEEP, self._next_due(now) - now)
+        return max(SHORTEST_SLEEP, min(next_watch, self._next_due(now)) - now)
 
-    def _is_idle_for_too_long(self, info: PooledConnection[T], now: float) -> bool:
+    def _idle_until(self, info: PooledConnection[T]) -> float:
         limit = self._host.config.max_idle_time
-        return limit is not None and info.leases == 0 and now >= info.last_used + limit
+        return inf if limit is None or info.leases else info.last_used + limit
 
     def _next_due(self, now: float) -> float:
         config = self._host.config
-        # The earliest that anything which has not begun yet can be due
-        due = [self._next_patrol]
-        for wait in (config.leak_after, config.max_hold, config.max_idle_time):
-            if wait is not None:
-                due.append(now + wait)
+        # What has not begun yet is due then, at the earliest.
+        due = [self._next_patrol, now + (config.max_idle_time or inf)]
         if config.max_lifetime is not None:
             due.append(now + config.max_lifetime * (1.0 - config.lifetime_jitter))
         if config.shed_target is not None:
             due.append(now + config.shed_interval)
-        # What has begun
-        for watch in self._host.watches:
-            if config.leak_after is not None and not watch.is_reported:
-                due.append(watch.since + config.leak_after)
-            if config.max_hold is not None:
-                due.append(watch.since + config.max_hold)
-        has_surplus = self._host.surplus > 0
-        for info in self._host.connections:
-            due.append(info.expires_at)
-            if config.max_idle_time is not None and has_surplus and info.leases == 0:
-                due.append(info.last_used + config.max_idle_time)
+        due += [info.expires_at for info in self._host.connections]
+        if self._host.surplus > 0:
+            due += [self._idle_until(info) for info in self._host.connections]
         # What is overdue now is held by somebody, who will see to it.
         return min(date for date in due if date > now)
 
@@ -211,7 +187,7 @@ class Health(Generic[T]):
             await self.check_all([info])
 
 
-async def _keep_healthy(health: weakref.ref[Health[Any]]) -> None:
+async def _keep_healthy(health: weakref.ref[Any]) -> None:
     """By a weak reference while it sleeps, so that a dropped pool can be collected."""
     loop = asyncio.get_running_loop()
     while (target := health()) is not None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from aiopool import events
 from aiopool.config import PoolConfig
+from aiopool.errors import PoolError
 from aiopool.handoff import HandoffQueue
 from aiopool.lifecycle import Lifecycle, Owner
 from aiopool.policies.backoff import Backoff
 from aiopool.policies.growth import OpenTime, opens_wanted
+from aiopool.policies.outage import Outage
+from aiopool.refusals import Refusals
 from aiopool.stats import Counters
 
 T = TypeVar("T")
@@ -24,11 +29,6 @@ log = logging.getLogger("aiopool")
 class Slots(asyncio.Semaphore):
     """How many connections may exist. Taken synchronously or not at all: nobody ever waits here."""
 
-    @property
-    def free(self) -> int:
-        """Negative after a shrink, until enough connections are closed."""
-        return self._value
-
     def locked(self) -> bool:
         return self._value <= 0
 
@@ -39,44 +39,37 @@ class Slots(asyncio.Semaphore):
         return True
 
     def resize(self, difference: int) -> None:
+        """A shrink may leave fewer than none, until enough connections are closed."""
         self._value += difference
 
 
 @dataclass(slots=True)
-class Demand:
-    """What the pool has, and lacks, at one moment."""
+class Supply:
+    """What the pool has at one moment, for those who wait."""
 
-    waiting: int
-    #: Being checked or reset, and likely to be back soon.
-    coming: int
-    #: When the first of `coming` stops counting.
-    coming_until: float | None
-    leased: int
     #: Idle, checking, leased or resetting.
     alive: int
-    is_suspended: bool
+    leased: int
+    #: Leases that could be granted at once, were the pool not suspended.
+    withheld: int
+    #: In check or in reset, and expected back soon; and when the first of them stops counting.
+    coming: int
+    coming_until: float | None
 
 
 class Host(Protocol[T]):
     """What the opener needs of its pool."""
 
     name: str
+    config: PoolConfig
+    now: Callable[[], float]
+    emit: Callable[..., None]
 
-    @property
-    def config(self) -> PoolConfig: ...
-    def now(self) -> float: ...
-    def demand(self, now: float) -> Demand: ...
-    def is_awaited(self) -> bool:
-        """True if anybody waits for a connection, or for `min_size` of them."""
-
-    def admit(self, connection: T, owner: Owner[T] | None, attempt: Attempt) -> None: ...
-    def open_failed(self, error: BaseException) -> None: ...
-    def give_up(self, error: BaseException) -> None:
-        """Nothing can be had as far as we know: whoever waits shall not wait for another attempt."""
-
+    def supply(self, now: float) -> Supply: ...
     def is_fatal(self, error: BaseException) -> bool: ...
+    def admit(self, connection: T, owner: Owner[T] | None, attempt: Attempt) -> None: ...
     def settled(self) -> None:
-        """Called when an attempt has ended, whichever way, and its outcome is recorded."""
+        """An attempt has ended, whichever way, and its outcome is recorded."""
 
 
 class Attempt:
@@ -108,6 +101,7 @@ class Opener(Generic[T]):
         line: HandoffQueue[T],
         lifecycle: Lifecycle[T],
         counters: Counters,
+        refusals: Refusals,
         open_time: OpenTime,
     ) -> None:
         config = host.config
@@ -115,6 +109,7 @@ class Opener(Generic[T]):
         self._line = line
         self._lifecycle = lifecycle
         self._counters = counters
+        self._refusals = refusals
         self._open_time = open_time
         #: Invariant: size + opening <= max_size. A slot is taken before a factory is called, and given back after the
         #: connection is closed.
@@ -122,19 +117,14 @@ class Opener(Generic[T]):
         #: In the order they began.
         self.attempts: dict[Attempt, None] = {}
         self.epoch = 0
-        self._is_closed = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self.outage = Outage(Backoff(config.backoff_initial, config.backoff_max), config.unavailable_after)
+        #: Those who wait in `open` for `min_size` connections.
+        self._awaiting_min_size: list[asyncio.Future[PoolError | None]] = []
         #: Total seconds and count of the leases that had ended when the line last formed.
         self._using_before = (0.0, 0)
-        # Failure: all None while opening works
-        self._backoff = Backoff(config.backoff_initial, config.backoff_max)
-        self._retry_at = 0.0
-        self._failing_since: float | None = None
-        self._is_fatal = False
-        #: Without its traceback: frames hold passwords.
-        self.last_error: BaseException | None = None
-
-    # -- what the pool tells and asks
+        self._alarm: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._has_given_up = False
 
     def line_forms(self) -> None:
         """Somebody has to wait: from now on, see how long leases last."""
@@ -145,39 +135,38 @@ class Opener(Generic[T]):
         return now + self._open_time.cover(0, self._host.config.open_timeout)
 
     def patience(self) -> float:
-        return self._open_time.patience(0.0)
+        return self._open_time.patience(self._age_of_oldest(self._host.now()))
 
-    def is_down(self, alive: int, now: float) -> bool:
-        """No connection exists and none can be had, as far as we know: waiting makes no sense."""
-        if alive or self._failing_since is None:
-            return False
-        return (self._is_fatal and now < self._retry_at) or self._has_failed_for_long(now)
-
-    def _has_failed_for_long(self, now: float) -> bool:
-        limit = self._host.config.unavailable_after
-        return self._failing_since is not None and limit is not None and now >= self._failing_since + limit
+    def await_min_size(self) -> asyncio.Future[PoolError | None]:
+        """Done when so many connections stand, with None, or when they can't be had, with the error."""
+        reached: asyncio.Future[PoolError | None] = self._lifecycle.loop.create_future()
+        self._awaiting_min_size.append(reached)
+        self._tell_if_min_size(self._host.supply(self._host.now()).alive)
+        self.review()
+        return reached
 
     def review(self, *, eager: bool = False) -> None:
         """Opens as many as are lacking now. `eager`: don't count on returns."""
-        if self.slots.locked() and self._failing_since is None:
+        if self.slots.locked() and self.outage.since is None:
             return
         if self._is_closed or self._lifecycle.loop.is_closed():
             return
         now = self._host.now()
-        demand = self._host.demand(now)
-        if self._failing_since is None:
-            for _ in range(self._lacking(demand, now, eager)):
+        supply = self._host.supply(now)
+        if self.outage.since is None:
+            for _ in range(self._lacking(supply, now, eager)):
                 if not self._start(now):
                     break
         else:
-            self._retry(demand, now)
-        self._set_alarm(demand, now)
+            self._retry(supply, now)
+        self._set_alarm(supply, now)
 
     def close(self) -> None:
         """Starts nothing any more, and cancels what is being opened."""
         self._is_closed = True
         if self._alarm is not None:
             self._alarm.cancel()
+        self._tell_awaiting(self._refusals.closed)
         for attempt in self.attempts:
             attempt.is_over = True
             attempt.timer.cancel()
@@ -185,25 +174,19 @@ class Opener(Generic[T]):
 
     # -- how many
 
-    def _lacking(self, demand: Demand, now: float, eager: bool) -> int:
+    def _lacking(self, supply: Supply, now: float, eager: bool) -> int:
         config = self._host.config
         covering = sum(attempt.covers_until > now for attempt in self.attempts)
-        age = self._age_of_oldest(now)
         for_the_line = opens_wanted(
-            waiting=demand.waiting,
-            coming=covering + demand.coming,
-            leased=demand.leased,
+            waiting=self._line.waiting - supply.withheld,
+            coming=covering + supply.coming,
+            leased=supply.leased,
             shares=config.max_shares,
             hold=self._hold(),
-            opening=max(self._open_time.known or 0.0, age),
-            stands_still=eager or now >= self._still_since() + self._open_time.patience(age),
+            opening=max(self._open_time.known or 0.0, self._age_of_oldest(now)),
+            stands_still=eager or now >= self._patience_ends(),
         )
-        return max(for_the_line, config.min_size - demand.alive - len(self.attempts))
-
-    def _age_of_oldest(self, now: float) -> float:
-        """Of the opens in flight: a lower bound of how long opening takes."""
-        oldest = next(iter(self.attempts), None)
-        return now - oldest.began_at if oldest else 0.0
+        return max(for_the_line, config.min_size - supply.alive - len(self.attempts))
 
     def _hold(self) -> float | None:
         """How long the leases last that ended since the line formed."""
@@ -211,45 +194,41 @@ class Opener(Generic[T]):
         ended = self._counters.using.count - count
         return (self._counters.using.total - seconds) / ended if ended else None
 
-    def _still_since(self) -> float:
+    def _patience_ends(self) -> float:
         head = self._line.head
-        return self._line.moved_at if head is None else max(self._line.moved_at, head.since)
+        return max(self._line.moved_at, head.since if head else self._line.moved_at) + self.patience()
 
-    def _retry(self, demand: Demand, now: float) -> None:
-        """One attempt a step, whether or not the one before has ended."""
-        if not demand.is_suspended and self.is_down(demand.alive, now):
-            assert self.last_error is not None
-            self._host.give_up(self.last_error)
-        if now < self._retry_at or not self._is_wanted(demand, now):
-            return
-        if self._start(now):
-            self._retry_at = now + self._backoff.next_delay()
+    def _age_of_oldest(self, now: float) -> float:
+        """Of the opens in flight: a lower bound of how long opening takes."""
+        oldest = next(iter(self.attempts), None)
+        return now - oldest.began_at if oldest else 0.0
 
-    def _is_wanted(self, demand: Demand, now: float) -> bool:
-        below_min = demand.alive + len(self.attempts) < self._host.config.min_size
+    def _retry(self, supply: Supply, now: float) -> None:
+        if self.outage.is_hopeless(now) and not supply.alive and not self._line.is_paused:
+            self._give_up(now)
+        if now >= self.outage.retry_at and self._is_wanted(supply, now) and self._start(now):
+            self.outage.tried(now)
+
+    def _is_wanted(self, supply: Supply, now: float) -> bool:
+        below_min = supply.alive + len(self.attempts) < self._host.config.min_size
+        is_awaited = self._line.waiting > 0 or bool(self._awaiting_min_size)
         # While the pool is down nobody can wait: a probe a step shows newcomers the recovery.
-        return below_min or self._host.is_awaited() or (not demand.alive and self._has_failed_for_long(now))
+        return below_min or is_awaited or (not supply.alive and self.outage.is_long(now))
 
-    def _set_alarm(self, demand: Demand, now: float) -> None:
+    def _set_alarm(self, supply: Supply, now: float) -> None:
         """Wakes us when the answer may be another one."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        due: list[float] = []
-        if self._failing_since is not None:
-            limit = self._host.config.unavailable_after
-            gives_up_at = self._failing_since + limit if limit is not None else now
-            if gives_up_at > now and not demand.alive:
-                due.append(gives_up_at)
-            if not self.slots.locked() and self._is_wanted(demand, max(now, self._retry_at)):
-                due.append(self._retry_at)
-        elif demand.waiting and not self.slots.locked():
-            due += [attempt.covers_until for attempt in self.attempts if attempt.covers_until > now]
-            if demand.coming_until is not None:
-                due.append(demand.coming_until)
-            patience_ends = self._still_since() + self._open_time.patience(self._age_of_oldest(now))
-            if patience_ends > now:
-                due.append(patience_ends)
+        outage, due = self.outage, []
+        if outage.since is not None:
+            if outage.gives_up_at is not None and outage.gives_up_at > now and not supply.alive:
+                due.append(outage.gives_up_at)
+            if not self.slots.locked() and self._is_wanted(supply, max(now, outage.retry_at)):
+                due.append(outage.retry_at)
+        elif self._line.waiting and not self.slots.locked():
+            due = [attempt.covers_until for attempt in self.attempts if attempt.covers_until > now]
+            due += [date for date in (supply.coming_until, self._patience_ends()) if date is not None and date > now]
         if due:
             delay = max(SHORTEST_TIMER, min(due) - now)
             self._alarm = self._lifecycle.loop.call_later(delay, _review, weakref.ref(self))
@@ -274,12 +253,10 @@ class Opener(Generic[T]):
     async def _run(self, attempt: Attempt) -> None:
         try:
             connection, owner = await self._lifecycle.connect()
-            if attempt.is_over:  # it came too late: nobody counts on it
-                rest = self._lifecycle.begin_close(connection, owner, politely=True)
-                if rest is not None:
-                    await rest
-            else:
+            if not attempt.is_over:
                 self._succeeded(attempt, connection, owner)
+            elif (rest := self._lifecycle.begin_close(connection, owner, politely=True)) is not None:
+                await rest  # it came too late: nobody counts on it
         except BaseException as exc:
             if not attempt.is_over:
                 self._failed(attempt, exc)
@@ -288,21 +265,11 @@ class Opener(Generic[T]):
         finally:
             self._ended(attempt)
 
-    def _ended(self, attempt: Attempt) -> None:
-        """Without a connection, or its slot would have passed to that: give it back."""
-        if attempt in self.attempts:
-            del self.attempts[attempt]
-            self.slots.release()
-        attempt.timer.cancel()
-        self.review()
-        self._host.settled()
-
     def _succeeded(self, attempt: Attempt, connection: T, owner: Owner[T] | None) -> None:
-        if self._failing_since is not None:
+        if self.outage.since is not None:
             log.info("pool %r: opening connections works again", self._host.name)
-        self._failing_since = self.last_error = None
-        self._is_fatal = False
-        self._backoff.reset()
+        self.outage.is_over()
+        self._has_given_up = False
         seconds = self._host.now() - attempt.began_at
         self._open_time.learn(seconds)
         self._counters.opened += 1
@@ -310,11 +277,11 @@ class Opener(Generic[T]):
         # The slot passes from the attempt to the connection, in one step.
         del self.attempts[attempt]
         self._host.admit(connection, owner, attempt)
+        self._tell_if_min_size(self._host.supply(self._host.now()).alive)
 
     def _overdue(self, attempt: Attempt) -> None:
         """Failed now, though its task may take longer to notice; the slot stays taken until it really ends."""
-        error = TimeoutError(f"opening took longer than open_timeout={self._host.config.open_timeout}s")
-        self._failed(attempt, error)
+        self._failed(attempt, TimeoutError(f"opening took longer than open_timeout={self._host.config.open_timeout}s"))
         attempt.task.cancel()
         self.review()
 
@@ -322,33 +289,45 @@ class Opener(Generic[T]):
         attempt.is_over = True
         now = self._host.now()
         self._counters.open_failures += 1
-        self.last_error = _without_tracebacks(error)
-        if self._failing_since is None:
-            self._failing_since = now
-            self._retry_at = now + self._backoff.next_delay()
+        if self.outage.failed(now, error, is_fatal=self._host.is_fatal(error)):
             log.warning("pool %r: opening a connection failed: %s; retrying", self._host.name, type(error).__name__)
-        elif now >= self._retry_at:
-            self._retry_at = now + self._backoff.next_delay()
-        self._is_fatal = self._host.is_fatal(error)
-        self._host.open_failed(self.last_error)
+        self._host.emit(events.OpenFailed, error)
+        if self.outage.is_hopeless(now):
+            self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
+
+    def _ended(self, attempt: Attempt) -> None:
+        """If it has no connection that its slot has passed to, the slot is free again."""
+        if attempt in self.attempts:
+            del self.attempts[attempt]
+            self.slots.release()
+        attempt.timer.cancel()
+        self.review()
+        self._host.settled()
+
+    # -- those who wait
+
+    def _give_up(self, now: float) -> None:
+        """Nothing can be had, as far as we know: whoever waits shall not wait for another attempt."""
+        error = self.outage.error
+        if not self._has_given_up and error is not None:
+            self._has_given_up = True
+            log.error("pool %r is unavailable: %s", self._host.name, type(error).__name__)
+            self._host.emit(events.Unavailable, error)
+        self._line.refuse_all(lambda waiter: self._refusals.unavailable(now - waiter.since, error))
+        self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
+
+    def _tell_if_min_size(self, alive: int) -> None:
+        if alive >= self._host.config.min_size:
+            self._tell_awaiting(None)
+
+    def _tell_awaiting(self, error: Callable[[], PoolError] | None) -> None:
+        awaiting, self._awaiting_min_size = self._awaiting_min_size, []
+        for reached in awaiting:
+            if not reached.done():
+                reached.set_result(error() if error else None)
 
 
-def _review(opener: weakref.ref[Opener[Any]]) -> None:
+def _review(opener: weakref.ref[Any]) -> None:
     """By a weak reference, so that an alarm doesn't keep a dropped pool alive."""
     if (target := opener()) is not None:
         target.review()
-
-
-def _without_tracebacks(error: BaseException) -> BaseException:
-    pending: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while pending:
-        exc = pending.pop()
-        if exc is None or id(exc) in seen:
-            continue
-        seen.add(id(exc))
-        exc.__traceback__ = None
-        pending += [exc.__cause__, exc.__context__]
-        if isinstance(exc, BaseExceptionGroup):
-            pending += exc.exceptions
-    return error

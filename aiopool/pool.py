@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 import warnings
 from asyncio import QueueEmpty
 from collections.abc import Callable
@@ -23,11 +22,12 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
-from aiopool import events, fork
+from aiopool import events
 from aiopool.config import PoolConfig
-from aiopool.connection import IDLE, LEASED, Place, PooledConnection
-from aiopool.errors import Phase, PoolConfigError, PoolError, PoolTimeout
-from aiopool.handoff import HandoffQueue, Waiter
+from aiopool.connection import LEASED, PooledConnection
+from aiopool.errors import PoolError, PoolTimeout
+from aiopool.handoff import HandoffQueue
+from aiopool.home import clock_of, residents
 from aiopool.lease import Acquisition
 from aiopool.lifecycle import Factory, Lifecycle
 from aiopool.policies.broken import says_broken, says_hopeless
@@ -105,7 +105,8 @@ class ConnectionPool(Generic[T]):
         self._open_time = OpenTime()
         self._using = self._counters.using
         self._is_forked = False
-        self._line = self._new_line()
+        codel = CoDel(self._config.shed_target, self._config.shed_interval) if self._config.shed_target else None
+        self._line: HandoffQueue[T] = HandoffQueue(codel=codel, is_shared=self._config.max_shares > 1)
         self._look_at_features()
 
     @property
@@ -149,74 +150,33 @@ class ConnectionPool(Generic[T]):
     async def _wait(self, timeout: float | None) -> PooledConnection[T]:
         """The other path: stand in line for whichever comes first, a returned, a checked or a new connection."""
         self._ensure_open()
-        if timeout is CONFIGURED:
-            timeout = self._config.acquire_timeout
+        line, stock, counters = self._line, self._stock, self._counters
         began = self._now()
-        self._refuse_at_once(began)
-        if not self._line.waiters:
-            self._stock.opener.line_forms()
-        waiter = self._line.join(began)
-        self._serve_line(began, eager=timeout == 0)
-        waits = not waiter.future.done()
-        if waits and timeout == 0:
-            waits = False
-            self._line.refuse(waiter, self._timed_out(waiter))
+        stock.refuse_at_once(began)
+        if not line.waiters:
+            stock.opener.line_forms()
+        waiter = line.line_up(began)
+        stock.serve_line(eager=timeout == 0)
+        waits = not waiter.future.done() and timeout != 0
+        if timeout == 0:
+            line.time_out(waiter)
         try:
-            info = await self._line.wait(waiter, timeout)
+            info = await line.wait(waiter, self._config.acquire_timeout if timeout is CONFIGURED else timeout)
         except PoolError as error:
-            self._counters.timeouts += isinstance(error, PoolTimeout)
+            counters.timeouts += isinstance(error, PoolTimeout)
             raise
         except BaseException:
-            self._counters.cancelled += 1
+            counters.cancelled += 1
             raise
         finally:
             waited = self._now() - began
             if waits:
-                self._counters.waiting.record(waited)
+                counters.waiting.record(waited)
         if info.place is not LEASED:  # the pool was closed in the same turn
             raise self._refusals.closed()
         if self._listeners:
             self._emit(events.Acquired, info, waited)
         return info
-
-    def _refuse_at_once(self, now: float) -> None:
-        stock, limit = self._stock, self._config.max_waiting
-        if not self._line.is_paused and stock.opener.is_down(stock.alive, now):
-            raise self._refusals.unavailable(0.0, stock.opener.last_error)
-        if limit is not None:
-            # Callers beyond what the pool can carry at all: only they queue for a return.
-            carries = self._config.max_size * self._config.max_shares
-            if self._line.waiting + stock.in_use + 1 - carries > limit:
-                self._counters.rejected += 1
-                raise self._refusals.full(limit)
-
-    def _serve_line(self, now: float, *, eager: bool = False) -> None:
-        """What is idle for those who wait: at once if it is fresh, else after a check; and new ones for the rest."""
-        line, stock = self._line, self._stock
-        while not line.empty() and line.waiting > stock.health.checking and not line.is_paused:
-            info = line.pop()
-            if now >= info.expires_at:
-                stock.retire(info, info.expires_as)
-            elif now < info.fresh_until or info.leases:
-                stock.give(info, now)
-            else:
-                stock.health.check(info)
-        stock.opener.review(eager=eager)
-
-    def _timed_out(self, waiter: Waiter[T]) -> PoolError:
-        stock = self._stock
-        phase: Phase = "wait"
-        if self._line.is_among_first(waiter, stock.health.checking):
-            phase = "validate"
-        elif not stock.alive:
-            phase = "open"
-        return self._refusals.timed_out(phase, self._now() - waiter.since, stock.opener.last_error)
-
-    def _shed(self, waiter: Waiter[T]) -> PoolError:
-        waited = self._now() - waiter.since
-        self._counters.shed += 1
-        self._emit(events.Shed, waited)
-        return self._refusals.overloaded(waited, self._config.shed_target or 0.0)
 
     # ------------------------------------------------------------------------------------------------ release
 
@@ -258,7 +218,7 @@ class ConnectionPool(Generic[T]):
         if info.place is not LEASED:  # the pool was closed under its holder
             return
         if watch is not None:
-            stock.unwatch(watch, now)
+            stock.watches.end(watch, now)
         self._using.record(now - began)
         info.leases -= 1
         info.last_used = now
@@ -304,11 +264,7 @@ class ConnectionPool(Generic[T]):
             return True
 
     def _watch(self, info: PooledConnection[T]) -> Watch[T]:
-        config = self._config
-        with_stack = config.leak_after is not None or config.max_hold is not None
-        watch = Watch(info, self._now(), with_stack=with_stack)
-        self._stock.watches[watch] = None
-        return watch
+        return self._stock.watches.begin(info, self._now())
 
     def _lost(self, info: PooledConnection[T], watch: Watch[T] | None) -> None:
         """A lease was garbage-collected while held: at any moment, in any thread, so the rest is for the loop."""
@@ -336,12 +292,12 @@ class ConnectionPool(Generic[T]):
         if not wait:
             return
         try:
-            reached = self._stock.await_min_size()
+            reached = self._stock.opener.await_min_size()
             await asyncio.wait((reached,), timeout=timeout)
             if not reached.done():
                 raise self._refusals.unavailable(
                     timeout or 0.0,
-                    self._stock.opener.last_error,
+                    self._stock.opener.outage.error,
                     f"did not reach min_size={self._config.min_size}",
                 )
             if (error := reached.result()) is not None:
@@ -369,8 +325,7 @@ class ConnectionPool(Generic[T]):
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = self._lifecycle.loop = loop
         self._thread = get_ident()
-        self._now = _clock(loop)
-        self._line = self._new_line()
+        self._now = clock_of(loop)
         self._state = State.OPEN
         self._stock = Stock(
             self.name,
@@ -381,24 +336,12 @@ class ConnectionPool(Generic[T]):
             counters=self._counters,
             refusals=self._refusals,
             open_time=self._open_time,
-            judge_fatal=self._judge_fatal,
+            is_fatal=self._judge_fatal,
             emit=self._emit,
             features_changed=self._look_at_features,
         )
         self._look_at_features()
-        fork.watch(self)
-
-    def _new_line(self) -> HandoffQueue[T]:
-        config = self._config
-        line: HandoffQueue[T] = HandoffQueue(
-            give_back=lambda info: self._stock.give_back(info),
-            timed_out=self._timed_out,
-            shed=self._shed,
-            codel=CoDel(config.shed_target, config.shed_interval) if config.shed_target is not None else None,
-        )
-        if config.max_shares > 1:
-            line.share()
-        return line
+        residents.add(self)
 
     async def close(self, timeout: float | None = 10.0) -> None:
         """Refuses newcomers, fails the waiting, waits for leases up to `timeout` seconds, then closes under them.
@@ -433,7 +376,7 @@ class ConnectionPool(Generic[T]):
     def _closed(self, stock: Stock[T]) -> None:
         if self._stock is stock:
             self._state = State.CLOSED
-            fork.unwatch(self)
+            residents.discard(self)
 
     def _abandon(self) -> None:
         """The loop is closed with the pool open: nothing can be closed politely any more."""
@@ -441,7 +384,7 @@ class ConnectionPool(Generic[T]):
         self._stock.close()
         self._stock.terminate()
         self._lifecycle.tasks.clear()
-        fork.unwatch(self)
+        residents.discard(self)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -476,19 +419,19 @@ class ConnectionPool(Generic[T]):
         """
         if not over >= 0:
             raise ValueError(f"over={over!r} is not allowed: it must be seconds, 0 or more")
-        self._ensure_usable()
+        self._ensure_open()
         self._stock.drain(over)
         self._emit(events.Drained, over)
 
     async def check(self) -> int:
         """Validates all idle connections now; returns how many had to be replaced."""
-        self._ensure_usable()
+        self._ensure_open()
         if not self._lifecycle.can_validate:
             return 0
         return await self._stock.health.check_all(self._line.lendable)
 
     def evict(self, connection: T) -> None:
-        """That connection is dead or unwanted: closed now if it is idle, else when it comes back. Unknown ones: no-op."""
+        """That connection is unwanted: closed now if it is idle, else when it comes back. An unknown one: no-op."""
         if self._state in (State.OPEN, State.CLOSING):
             self._stock.evict(connection)
 
@@ -506,7 +449,6 @@ class ConnectionPool(Generic[T]):
         if self._state is State.OPEN:
             self._stock.resize(self._config)
             self._look_at_features()
-            self._serve_line(self._now())
         self._emit(events.Resized, self._config.min_size, self._config.max_size)
 
     def suspend(self) -> None:
@@ -519,46 +461,19 @@ class ConnectionPool(Generic[T]):
         if self._line.is_paused and not self._is_forked:
             self._line.resume()
             if self._state is State.OPEN:
-                self._serve_line(self._now())
+                self._stock.serve_line()
             self._emit(events.Resumed)
-
-    def _ensure_usable(self) -> None:
-        self._ensure_open()
 
     # ------------------------------------------------------------------------------------------------- report
 
     def stats(self) -> PoolStats:
         """One exact moment of the pool, as a plain dict."""
-        counters, config = self._counters, self._config
-        stock = self._stock if self._state in (State.OPEN, State.CLOSING) else None
-        head = self._line.head
-        return {
-            "name": self.name,
-            "size": len(stock.connections) if stock else 0,
-            "available": stock.available if stock else 0,
-            "in_use": stock.in_use if stock else 0,
-            "opening": len(stock.opener.attempts) if stock else 0,
-            "waiting": self._line.waiting,
-            "min_size": config.min_size,
-            "max_size": config.max_size,
-            "acquired": counters.acquired_before + (stock.uses if stock else 0),
-            "waited": counters.waiting.count,
-            "timeouts": counters.timeouts,
-            "rejected": counters.rejected,
-            "shed": counters.shed,
-            "cancelled": counters.cancelled,
-            "opened": counters.opened,
-            "open_failures": counters.open_failures,
-            "closed": counters.closed,
-            "closed_by": dict(counters.closed_by),
-            "close_failures": counters.close_failures,
-            "leaks": counters.leaks,
-            "wait_time": counters.waiting.total,
-            "use_time": counters.using.total,
-            "open_time": counters.opening.total,
-            "oldest_wait": self._now() - head.since if head else 0.0,
-            "oldest_lease": stock.oldest_lease if stock else 0.0,
-        }
+        stats = self._counters.snapshot()
+        stats["name"] = self.name
+        stats["min_size"], stats["max_size"] = self._config.min_size, self._config.max_size
+        if self._state in (State.OPEN, State.CLOSING):
+            return {**stats, **self._stock.gauges()}
+        return stats
 
     def histograms(self) -> dict[str, Histogram]:
         """How long callers waited, leases lasted and opening took: keys "wait", "use" and "open"."""
@@ -589,17 +504,6 @@ class ConnectionPool(Generic[T]):
             f"<ConnectionPool {self.name!r} {self._state.value} size={s['size']} in_use={s['in_use']} "
             f"waiting={s['waiting']} max_size={s['max_size']}>"
         )
-
-
-def _clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """The loop's own clock where it has one of its own (a virtual one), else the finest that there is.
-
-    uvloop's loop time stands still within a turn and counts milliseconds.
-    """
-    maker = next(kind for kind in type(loop).__mro__ if "time" in vars(kind))
-    if maker.__module__.split(".")[0] in ("asyncio", "uvloop"):
-        return time.monotonic
-    return loop.time
 
 
 def _abandon(stock: Stock[Any]) -> None:

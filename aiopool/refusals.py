@@ -65,7 +65,7 @@ class Refusals:
 
     def full(self, max_waiting: int) -> PoolFull:
         return PoolFull(
-            f"pool {self._name!r} is full and max_waiting={max_waiting} callers wait already {_figures(self._stats())}: "
+            f"pool {self._name!r} is full and max_waiting={max_waiting} callers wait {_figures(self._stats())}: "
             "try again later, or raise max_size or max_waiting"
         )
 
@@ -91,8 +91,8 @@ class Refusals:
 
     def forked(self) -> ForkedPool:
         return ForkedPool(
-            f"pool {self._name!r} was opened before this process was forked {_figures(self._stats())}: its sockets belong "
-            "to the parent; build a pool of its own in the child"
+            f"pool {self._name!r} was opened before this process was forked {_figures(self._stats())}: its sockets "
+            "belong to the parent; build a pool of its own in the child"
         )
 
 

@@ -58,6 +58,19 @@ class PoolStats(TypedDict):
     oldest_lease: float
 
 
+class Gauges(TypedDict):
+    """The part of `PoolStats` that an open pool adds."""
+
+    size: int
+    available: int
+    in_use: int
+    opening: int
+    waiting: int
+    acquired: int
+    oldest_wait: float
+    oldest_lease: float
+
+
 class Histogram:
     """Latencies in buckets that double: slot e holds what lies in [2**(e-1), 2**e) seconds."""
 
@@ -119,6 +132,32 @@ class Counters:
         #: How long callers stood in line, connections were leased, and opening took.
         self.waiting, self.using, self.opening = Histogram(), Histogram(), Histogram()
 
-    @property
-    def closed(self) -> int:
-        return sum(self.closed_by.values())
+    def snapshot(self) -> PoolStats:
+        """The counters of this moment, with every gauge at 0."""
+        return {
+            "name": "",
+            "size": 0,
+            "available": 0,
+            "in_use": 0,
+            "opening": 0,
+            "waiting": 0,
+            "min_size": 0,
+            "max_size": 0,
+            "acquired": self.acquired_before,
+            "waited": self.waiting.count,
+            "timeouts": self.timeouts,
+            "rejected": self.rejected,
+            "shed": self.shed,
+            "cancelled": self.cancelled,
+            "opened": self.opened,
+            "open_failures": self.open_failures,
+            "closed": sum(self.closed_by.values()),
+            "closed_by": dict(self.closed_by),
+            "close_failures": self.close_failures,
+            "leaks": self.leaks,
+            "wait_time": self.waiting.total,
+            "use_time": self.using.total,
+            "open_time": self.opening.total,
+            "oldest_wait": 0.0,
+            "oldest_lease": 0.0,
+        }

@@ -16,16 +16,16 @@ from typing import Any, Generic, TypeVar
 from aiopool import events
 from aiopool.config import PoolConfig
 from aiopool.connection import Place, PooledConnection
-from aiopool.errors import PoolError
+from aiopool.errors import Phase, PoolError
 from aiopool.handoff import HandoffQueue, Waiter
 from aiopool.health import Health
 from aiopool.lifecycle import Lifecycle, Owner
-from aiopool.opener import Attempt, Demand, Opener
+from aiopool.opener import Attempt, Opener, Supply
 from aiopool.policies.growth import OpenTime
 from aiopool.policies.lifetime import draw_lifetime
 from aiopool.refusals import Refusals
-from aiopool.stats import Counters, Reason
-from aiopool.watch import Watch
+from aiopool.stats import Counters, Gauges, Reason
+from aiopool.watch import Watch, Watches
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class Stock(Generic[T]):
         counters: Counters,
         refusals: Refusals,
         open_time: OpenTime,
-        judge_fatal: Callable[[BaseException], bool],
+        is_fatal: Callable[[BaseException], bool],
         emit: Callable[..., None],
         features_changed: Callable[[], None],
     ) -> None:
@@ -59,23 +59,21 @@ class Stock(Generic[T]):
         self.line = line
         self.lifecycle = lifecycle
         self.counters = counters
+        self.emit = emit
         self._refusals = refusals
-        self._judge_fatal = judge_fatal
-        self._emit = emit
+        self._judge_fatal = is_fatal
         self._features_changed = features_changed
         #: Every connection that was opened and is not closed yet, in the order of opening: `size` of them.
         self.connections: dict[PooledConnection[T], None] = {}
-        #: The leases under watch, in the order they began.
-        self.watches: dict[Watch[T], None] = {}
-        #: Done when the last connection of a closing pool is gone.
-        self.emptied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        #: Those who wait in `open` for `min_size` connections.
-        self._awaiting_min_size: list[asyncio.Future[PoolError | None]] = []
         self._closing = 0
+        #: There were more than `max_size` when last seen: what comes back is closed.
         self.is_shrinking = False
         self._is_closed = False
-        self._is_down = False
-        self.opener: Opener[T] = Opener(self, line, lifecycle, counters, open_time)
+        #: Done when the last connection of a closing pool is gone.
+        self.emptied: asyncio.Future[None] = lifecycle.loop.create_future()
+        line.server = self
+        self.watches: Watches[T] = Watches(name, config, counters, emit, self._reclaim)
+        self.opener: Opener[T] = Opener(self, line, lifecycle, counters, refusals, open_time)
         self.health: Health[T] = Health(self, line, lifecycle)
         self.opener.review()
 
@@ -91,18 +89,6 @@ class Stock(Generic[T]):
         return sum(info.leases for info in self.connections)
 
     @property
-    def uses(self) -> int:
-        return sum(info.use_count for info in self.connections)
-
-    @property
-    def oldest_lease(self) -> float:
-        """Seconds since the longest running lease began."""
-        if self.watches:
-            return self.now() - next(iter(self.watches)).since
-        began = [info.last_used for info in self.connections if info.leases]
-        return self.now() - min(began) if began else 0.0
-
-    @property
     def available(self) -> int:
         return sum(info.capacity - info.leases for info in self.line.lendable)
 
@@ -116,22 +102,72 @@ class Stock(Generic[T]):
         """Connections above `max_size`, after a shrink."""
         return self.alive + len(self.opener.attempts) - self.config.max_size
 
-    def demand(self, now: float) -> Demand:
+    def supply(self, now: float) -> Supply:
         coming = [info.covers_until for info in self.health.in_care if info.covers_until > now]
-        return Demand(
-            waiting=self.line.waiting - (self.available if self.line.is_paused else 0),
+        return Supply(
+            alive=self.alive,
+            leased=self.in_use,
+            withheld=self.available if self.line.is_paused else 0,
             coming=len(coming),
             coming_until=min(coming, default=None),
-            leased=self.in_use,
-            alive=self.alive,
-            is_suspended=self.line.is_paused,
         )
 
-    def is_awaited(self) -> bool:
-        return self.line.waiting > 0 or bool(self._awaiting_min_size)
+    def gauges(self) -> Gauges:
+        now = self.now()
+        began = [info.last_used for info in self.connections if info.leases]
+        oldest_lease = self.watches.oldest() or min(began, default=now)
+        head = self.line.head
+        return {
+            "size": len(self.connections),
+            "available": self.available,
+            "in_use": self.in_use,
+            "opening": len(self.opener.attempts),
+            "waiting": self.line.waiting,
+            "acquired": self.counters.acquired_before + sum(info.use_count for info in self.connections),
+            "oldest_wait": now - head.since if head else 0.0,
+            "oldest_lease": now - oldest_lease,
+        }
 
-    def covers_until(self, now: float) -> float:
-        return self.opener.cover(now)
+    # -- callers who have to wait
+
+    def refuse_at_once(self, now: float) -> None:
+        """Raises if waiting makes no sense for one more."""
+        outage, limit = self.opener.outage, self.config.max_waiting
+        if outage.is_hopeless(now) and not self.alive and not self.line.is_paused:
+            raise self._refusals.unavailable(0.0, outage.error)
+        if limit is not None:
+            # Callers beyond what the pool can carry at all: only they queue for a return.
+            carries = self.config.max_size * self.config.max_shares
+            if self.line.waiting + self.in_use + 1 - carries > limit:
+                self.counters.rejected += 1
+                raise self._refusals.full(limit)
+
+    def serve_line(self, *, eager: bool = False) -> None:
+        """What is idle for those who wait: at once if it is fresh, else after a check; and new ones for the rest."""
+        line, now = self.line, self.now()
+        while not line.empty() and line.waiting > self.health.checking and not line.is_paused:
+            info = line.pop()
+            if now >= info.expires_at:
+                self.retire(info, info.expires_as)
+            elif now < info.fresh_until or info.leases:
+                self.give(info, now)
+            else:
+                self.health.check(info)
+        self.opener.review(eager=eager)
+
+    def timed_out(self, waiter: Waiter[T]) -> PoolError:
+        phase: Phase = "wait"
+        if self.line.is_among_first(waiter, self.health.checking):
+            phase = "validate"
+        elif not self.alive:
+            phase = "open"
+        return self._refusals.timed_out(phase, self.now() - waiter.since, self.opener.outage.error)
+
+    def shed(self, waiter: Waiter[T]) -> PoolError:
+        waited = self.now() - waiter.since
+        self.counters.shed += 1
+        self.emit(events.Shed, waited)
+        return self._refusals.overloaded(waited, self.config.shed_target or 0.0)
 
     # -- a connection comes
 
@@ -145,14 +181,11 @@ class Stock(Generic[T]):
         if owner is not None:
             owner.task.add_done_callback(lambda _: _owner_ended(this, info))
         self.connections[info] = None
-        self._is_down = False
-        self._emit(events.Opened, info, now - attempt.began_at)
-        if attempt.epoch != self.opener.epoch:
+        self.emit(events.Opened, info, now - attempt.began_at)
+        if attempt.epoch == self.opener.epoch:
+            self.give(info, now)
+        else:
             self.retire(info, Reason.DRAINED)
-            return
-        self.give(info, now)
-        if self.alive >= self.config.min_size:
-            self._tell_awaiting(None)
 
     def give(self, info: PooledConnection[T], now: float) -> None:
         """It was proven good just now: to the head of the line, or to idle, unless its time is up."""
@@ -163,13 +196,7 @@ class Stock(Generic[T]):
             return
         fresh_for = self.lifecycle.fresh_for
         info.fresh_until = info.expires_at if fresh_for is None else min(info.expires_at, now + fresh_for)
-        if (
-            self.config.max_idle is not None
-            and self.surplus > 0
-            and not self.line.waiters
-            and not info.leases
-            and self.line.qsize() >= self.config.max_idle
-        ):
+        if self.config.max_idle is not None and self._is_one_idle_too_many(info):
             self.retire(info, Reason.IDLE)
             return
         self.line.put_nowait(info, now)
@@ -183,9 +210,6 @@ class Stock(Generic[T]):
 
     def reset(self, info: PooledConnection[T], now: float) -> bool:
         """Cleans what comes back. True if it is clean already; otherwise it comes back by itself, or is retired."""
-        if self.lifecycle.loop.is_closed():
-            self.retire(info, Reason.RESET_FAILED)
-            return False
         try:
             rest = self.lifecycle.begin_reset(info.connection)
         except Exception as exc:
@@ -209,6 +233,11 @@ class Stock(Generic[T]):
             if info.leases < info.capacity and self.now() < info.expires_at:
                 self.line.put_nowait(info, self.now())
 
+    def _is_one_idle_too_many(self, info: PooledConnection[T]) -> bool:
+        limit = self.config.max_idle
+        would_idle = not info.leases and not self.line.waiters and self.surplus > 0
+        return would_idle and limit is not None and self.line.qsize() >= limit
+
     # -- a connection goes
 
     def retire(self, info: PooledConnection[T], reason: Reason, *, abruptly: bool = False) -> None:
@@ -224,8 +253,17 @@ class Stock(Generic[T]):
         if rest is None:
             self._gone(info)
         else:
+            # Also by the callback, for a task that is cancelled before it starts does nothing at all.
             self.lifecycle.spawn(self._close(info, rest), "close").add_done_callback(lambda _: self._gone(info))
             self.opener.review()
+
+    def retire_from_anywhere(self, info: PooledConnection[T], reason: Reason) -> None:
+        """Retires what is idle now; what is leased, in check or in reset when it comes back."""
+        if info.place is Place.IDLE:
+            self.retire(info, reason)
+        elif info.place is not Place.GONE:
+            self.line.discard(info)
+            info.expire(-inf, reason)
 
     async def _close(self, info: PooledConnection[T], rest: Coroutine[Any, Any, None]) -> None:
         try:
@@ -243,7 +281,7 @@ class Stock(Generic[T]):
         self.counters.acquired_before += info.use_count
         self.counters.closed_by[info.expires_as] += 1
         self.opener.slots.release()
-        self._emit(events.Closed, info, info.expires_as)
+        self.emit(events.Closed, info, info.expires_as)
         self.opener.review()
         self.settled()
 
@@ -253,58 +291,23 @@ class Stock(Generic[T]):
             if info.connection is connection:
                 self.retire_from_anywhere(info, Reason.BROKEN)
 
-    def retire_from_anywhere(self, info: PooledConnection[T], reason: Reason) -> None:
-        """Retires what is idle now; what is leased, in check or in reset when it comes back."""
-        if info.place is Place.IDLE:
-            self.retire(info, reason)
-        elif info.place is not Place.GONE:
-            self.line.discard(info)
-            info.expire(-inf, reason)
-
     def found_dead(self) -> None:
         """The other idle ones may be dead as well: check them now, before callers find out one by one."""
         if self.lifecycle.can_validate and not self._is_closed and not self.line.empty():
             self.lifecycle.spawn(self.health.check_all(self.line.lendable), "sweep")
 
-    # -- leases under watch
-
-    def unwatch(self, watch: Watch[T], now: float) -> None:
-        """The lease has ended in good order."""
-        del self.watches[watch]
-        if watch.is_reported:
-            held = now - watch.since
-            log.info("pool %r: the lease reported as leaked came back after %.1fs", self.name, held)
-            self._emit(events.Leaked, watch.info, held, watch.stack, True)
-
-    def leaked(self, watch: Watch[T], now: float) -> None:
-        watch.is_reported = True
-        self.counters.leaks += 1
-        log.warning(
-            "pool %r: a lease has been held for %.1fs by task %r, longer than leak_after=%ss; acquired at:\n%s",
-            self.name, now - watch.since, watch.task_name, self.config.leak_after, watch.stack,
-        )  # fmt: skip
-        self._emit(events.Leaked, watch.info, now - watch.since, watch.stack)
-
-    def reclaim(self, watch: Watch[T], now: float) -> None:
-        """Takes a lease back from a holder who does not give it back."""
-        del self.watches[watch]
-        watch.is_reclaimed = True
-        log.warning(
-            "pool %r: took back a lease held for %.1fs by task %r, longer than max_hold=%ss; acquired at:\n%s",
-            self.name, now - watch.since, watch.task_name, self.config.max_hold, watch.stack,
-        )  # fmt: skip
-        self._take_from_holder(watch.info, now - watch.since, Reason.RECLAIMED)
+    def _reclaim(self, watch: Watch[T]) -> None:
+        self._take_from_holder(watch.info, watch.since, Reason.RECLAIMED)
 
     def lost(self, info: PooledConnection[T], watch: Watch[T] | None) -> None:
         """A lease was garbage-collected while it was held."""
-        if watch is not None:
-            self.watches.pop(watch, None)
         if info.place is Place.LEASED:
-            began = watch.since if watch is not None else info.last_used
-            self._take_from_holder(info, self.now() - began, Reason.LOST)
+            if watch is not None:
+                self.watches.forget(watch)
+            self._take_from_holder(info, watch.since if watch else info.last_used, Reason.LOST)
 
-    def _take_from_holder(self, info: PooledConnection[T], held: float, reason: Reason) -> None:
-        self.counters.using.record(held)
+    def _take_from_holder(self, info: PooledConnection[T], began: float, reason: Reason) -> None:
+        self.counters.using.record(self.now() - began)
         info.leases -= 1
         self.retire(info, reason)
 
@@ -315,9 +318,9 @@ class Stock(Generic[T]):
         self.opener.epoch += 1
         now = self.now()
         leaving = list(self.connections)
-        for n, info in enumerate(leaving):
+        for n, info in enumerate(leaving, start=1):
             if over > 0:
-                info.expire(now + over * (n + 1) / len(leaving), Reason.DRAINED)
+                info.expire(now + over * n / len(leaving), Reason.DRAINED)
             else:
                 self.retire_from_anywhere(info, Reason.DRAINED)
         self.health.wake()
@@ -330,21 +333,19 @@ class Stock(Generic[T]):
                 self._shrinks(info)
         self.is_shrinking = self._oversize > 0
         self.health.wake()
-        self.opener.review()
+        self.serve_line()
 
     def _shrinks(self, info: PooledConnection[T]) -> bool:
         """Closes that one if there are too many."""
         self.is_shrinking = self._oversize > 0
-        if not self.is_shrinking:
-            return False
-        self.retire(info, Reason.SHRUNK)
-        return True
+        if self.is_shrinking:
+            self.retire(info, Reason.SHRUNK)
+        return self.is_shrinking
 
     def close(self) -> None:
         """Closes what nobody holds; what is leased is closed when it comes back."""
         self._is_closed = True
         self.line.refuse_all(lambda _: self._refusals.closed())
-        self._tell_awaiting(self._refusals.closed)
         self.opener.close()
         self.health.close()
         for info in list(self.connections):
@@ -357,9 +358,10 @@ class Stock(Generic[T]):
             if info.place is Place.LEASED:
                 info.leases = 0
                 self.retire(info, Reason.POOL_CLOSED, abruptly=True)
-        self.watches.clear()
 
-    # -- what the opener tells
+    def settled(self) -> None:
+        if self._is_closed and not self.connections and not self.opener.attempts and not self.emptied.done():
+            self.emptied.set_result(None)
 
     def is_fatal(self, error: BaseException) -> bool:
         try:
@@ -368,44 +370,9 @@ class Stock(Generic[T]):
             log.warning("pool %r: is_fatal raised %s", self.name, type(exc).__name__)
             return False
 
-    def open_failed(self, error: BaseException) -> None:
-        self._emit(events.OpenFailed, error)
-        if self.opener.is_down(0, self.now()):
-            self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
 
-    def give_up(self, error: BaseException) -> None:
-        if not self._is_down:
-            self._is_down = True
-            log.error("pool %r is unavailable: %s", self.name, type(error).__name__)
-            self._emit(events.Unavailable, error)
-        now = self.now()
-        self.line.refuse_all(lambda waiter: self._refusals.unavailable(now - waiter.since, error))
-        self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
-
-    def settled(self) -> None:
-        if self._is_closed and not self.connections and not self.opener.attempts and not self.emptied.done():
-            self.emptied.set_result(None)
-
-    # -- who waits for min_size
-
-    def await_min_size(self) -> asyncio.Future[PoolError | None]:
-        reached: asyncio.Future[PoolError | None] = asyncio.get_running_loop().create_future()
-        if self.alive >= self.config.min_size:
-            reached.set_result(None)
-        else:
-            self._awaiting_min_size.append(reached)
-            self.opener.review()
-        return reached
-
-    def _tell_awaiting(self, error: Callable[[], PoolError] | None) -> None:
-        waiting, self._awaiting_min_size = self._awaiting_min_size, []
-        for reached in waiting:
-            if not reached.done():
-                reached.set_result(error() if error else None)
-
-
-def _owner_ended(stock: weakref.ref[Stock[Any]], info: PooledConnection[Any]) -> None:
+def _owner_ended(stock: weakref.ref[Any], info: PooledConnection[Any]) -> None:
     """The context manager of a connection has ended. If the pool did not ask for it, the connection is dead."""
     target = stock()
     if target is not None and info.place not in (Place.CLOSING, Place.GONE):
-        target.retire_from_anywhere(info, Reason.BROKEN)
+        target.retire_from_anywhere(info, Reason.LOST)

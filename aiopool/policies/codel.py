@@ -16,7 +16,7 @@ from math import inf
 class CoDel:
     """The state of one queue. All times are seconds on the same clock."""
 
-    __slots__ = ("interval", "_interval_ends", "_is_slow", "_least_wait", "target")
+    __slots__ = ("_interval_ends", "_is_slow", "_least_wait", "interval", "target")
 
     def __init__(self, target: float, interval: float) -> None:
         self.target = target

@@ -1,0 +1,39 @@
+"""Where a pool lives: the clock of its event loop, and its process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Resident(Protocol):
+    def _forked(self) -> None:
+        """Called in a child process."""
+
+
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """The loop's own clock where it has one of its own (a virtual one), else the finest that there is.
+
+    uvloop's loop time stands still within a turn and counts milliseconds.
+    """
+    maker = next(kind for kind in type(loop).__mro__ if "time" in vars(kind))
+    if maker.__module__.split(".")[0] in ("asyncio", "uvloop"):
+        return time.monotonic
+    return loop.time
+
+
+#: Found out by a hook at the fork itself, so that `acquire` need not ask.
+residents: weakref.WeakSet[Resident] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for resident in list(residents):
+        resident._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
