@@ -54,9 +54,7 @@ def nothing_is_left_behind(
 
 
 @pytest.fixture
-async def no_task_is_left(
-    request: pytest.FixtureRequest, has_passed: Callable[[], bool]
-) -> AsyncIterator[None]:
+async def no_task_is_left(request: pytest.FixtureRequest, has_passed: Callable[[], bool]) -> AsyncIterator[None]:
     yield
     await settle(5)
     if has_passed() and request.node.get_closest_marker("leaves_tasks") is None:
@@ -71,9 +69,7 @@ async def make_pool(has_passed: Callable[[], bool]) -> AsyncIterator[Callable[..
     hooks = ("configure", "validator", "resetter", "destroyer", "aborter", "is_broken", "is_fatal")
     made: list[tuple[Any, Backend]] = []
 
-    def make(
-        backend: Backend, *, factory: Any = None, min_size: int = 0, max_size: int = 5, **rest: Any
-    ) -> Any:
+    def make(backend: Backend, *, factory: Any = None, min_size: int = 0, max_size: int = 5, **rest: Any) -> Any:
         name = rest.pop("name", None)
         callables = {hook: rest.pop(hook) for hook in hooks if hook in rest}
         callables.setdefault("destroyer", None if factory else backend.close)
