@@ -1,0 +1,73 @@
+"""Tables in the pages and the pins, held against what the code says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from aiopool import errors
+from aiopool.metrics.prometheus import PoolCollector
+from aiopool.poolkinds import KINDS
+from aiopool.stats import PoolStats
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+
+def words(page: str) -> set[str]:
+    """What stands in `code` there."""
+    return set(re.findall(r"`([^`\n]+)`", (DOCS / page).read_text(encoding="utf-8")))
+
+
+def test_every_metric_is_documented():
+    documented = words("guides/metrics.md")
+    for family in PoolCollector().describe():
+        name = family.name.removeprefix("connection_pool_")
+        assert name + ("_total" if family.type == "counter" else "") in documented
+
+
+def test_every_key_of_the_statistics_is_documented():
+    assert set(PoolStats.__annotations__) - {"name", "min_size", "max_size"} <= words("guides/metrics.md")
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.type)
+def test_every_key_of_a_pools_file_is_documented(kind):
+    page = (DOCS / "config-file.md").read_text(encoding="utf-8")
+    row = next(
+        line for line in page.split("### Keys of one kind")[1].splitlines() if line.startswith(f"| `{kind.type}`")
+    )
+    assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == set(kind.options) - set(kind.same_as)
+    assert {*kind.address_keys, *kind.same_as, *filter(None, [kind.variable])} <= words("config-file.md")
+
+
+def test_every_error_is_documented():
+    ours = (value for value in vars(errors).values() if isinstance(value, type))
+    assert {error.__name__ for error in ours if issubclass(error, errors.PoolError)} <= words("reference/errors.md")
+
+
+def test_every_direct_dependency_is_pinned_to_a_version_that_is_allowed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = [
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+        *project["dependency-groups"].values(),
+    ]
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
+    )
+    for requirement in (Requirement(text) for group in groups for text in group):
+        if requirement.name != project["project"]["name"]:
+            assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_readme_begins_with_the_two_commands():
+    blocks = re.findall(r"```bash\n(.*?)\n```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks[:2] == [
+        "pip install uv && uv run --all-extras aiopool demo",
+        "pip install uv && uv run --all-extras pytest",
+    ]
