@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
+from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
 from aiopool.connection import IDLE, PooledConnection
@@ -13,6 +15,8 @@ from aiopool.errors import PoolError
 from aiopool.policies.codel import CoDel
 
 T = TypeVar("T")
+
+_leases = attrgetter("leases")
 
 
 class Waiter(Generic[T]):
@@ -54,14 +58,15 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         self._queue = []
         self.waiters = OrderedDict()
         self._codel = codel
-        #: The stack, as long as a newcomer may simply take from its top; otherwise an empty list. So the fast path
-        #: asks one question, and not whether anybody waits, whether we are paused, and whether leases are shared.
-        self._top: list[PooledConnection[T]] = self._queue
         self._is_paused = False
         self._is_shared = is_shared
+        #: The stack, as long as a newcomer may take from its top; otherwise an empty list: one question, not three.
+        self._top: list[PooledConnection[T]] = self._queue
+        #: What is put may simply go on top: nobody waits, nothing is paused or shared.
+        self._is_calm = True
         #: When the line last moved.
         self.moved_at = float("-inf")
-        self._find_top()
+        self._look()
 
     @property
     def waiting(self) -> int:
@@ -83,23 +88,22 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         try:
             return self._top.pop()
         except IndexError:
-            if self.waiters or not self._queue or self._is_paused:
-                raise asyncio.QueueEmpty from None
-            return self.pop()
+            raise asyncio.QueueEmpty from None
 
     def pop(self) -> PooledConnection[T]:
-        if not self._is_shared:
-            return self._queue.pop()
-        fullest = max(range(len(self._queue)), key=lambda i: self._queue[i].leases)
-        return self._queue.pop(fullest)
+        """The same for those who wait."""
+        return self._queue.pop()
 
     def put_back(self, item: PooledConnection[T]) -> None:
         """Undoes a `get_nowait`, or returns what was lent but has room for more."""
-        self._queue.append(item)
+        if self._is_shared:  # the fullest is lent first, so that the others can go
+            insort(self._queue, item, key=_leases)
+        else:
+            self._queue.append(item)
 
     def put_nowait(self, item: PooledConnection[T], now: float = 0.0) -> None:
         """To the head of the line, at the time `now`; what nobody waits for goes onto the stack."""
-        if self._top is self._queue:
+        if self._is_calm:
             item.place = IDLE
             self._queue.append(item)
             return
@@ -113,7 +117,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         if item.leases < item.capacity:
             if not item.leases:
                 item.place = IDLE
-            self._queue.append(item)
+            self.put_back(item)
 
     def discard(self, item: PooledConnection[T]) -> None:
         """Takes that one off the stack, if it is there."""
@@ -127,7 +131,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
             self._codel.line_is_empty()
         waiter: Waiter[T] = Waiter(asyncio.get_running_loop().create_future(), now)
         self.waiters[waiter] = None
-        self._top = []
+        self._look()
         return waiter
 
     async def wait(self, waiter: Waiter[T], timeout: float | None = None) -> PooledConnection[T]:
@@ -153,7 +157,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def leave(self, waiter: Waiter[T]) -> None:
         self.waiters.pop(waiter, None)
-        self._find_top()
+        self._look()
 
     def time_out(self, waiter: Waiter[T]) -> None:
         if not waiter.future.done():
@@ -187,32 +191,36 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def pause(self) -> None:
         self._is_paused = True
-        self._find_top()
+        self._look()
 
     def resume(self) -> None:
         self._is_paused = False
-        self._find_top()
+        self._look()
         if self._codel is not None:  # the wait until now says nothing about the load
             self._codel.start_afresh()
 
     @property
     def is_shared(self) -> bool:
-        """Some connection carries several leases: then the fullest is lent first, so that the others can go."""
+        """Some connection carries several leases at once."""
         return self._is_shared
 
     def share(self) -> None:
         self._is_shared = True
-        self._find_top()
+        self._queue.sort(key=_leases)
+        self._look()
 
-    def _find_top(self) -> None:
-        self._top = [] if self.waiters or self._is_paused or self._is_shared else self._queue
+    def _look(self) -> None:
+        """Decides beforehand what the fast path may do."""
+        is_open = not self.waiters and not self._is_paused
+        self._top = self._queue if is_open else []
+        self._is_calm = is_open and not self._is_shared
 
     def is_among_first(self, waiter: Waiter[T], count: int) -> bool:
         return any(other is waiter for other in islice(self.waiters, count))
 
     def _next_waiter(self, now: float) -> Waiter[T] | None:
         waiter, _ = self.waiters.popitem(last=False)
-        self._find_top()
+        self._look()
         if waiter.future.done():  # cancelled in this very turn
             return None
         if self._codel is not None:
