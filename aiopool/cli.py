@@ -89,19 +89,35 @@ def _app() -> "typer.Typer":
 
         try:
             interruption.run(run(calls, concurrency, as_json=as_json))
-        except Failure as exc:
+        except Exception as exc:
             if debug:
                 raise
-            fail(f"demo: {exc}")
+            if isinstance(exc, Failure):
+                fail(f"demo: {exc}")
+            if isinstance(exc, BrokenPipeError):
+                # The reader of a pipe, such as `head`, has seen enough.
+                _flush()
+                sys.exit(1)
+            fail(f"demo: {type(exc).__name__}: {' '.join(str(exc).split())}; for more, add --debug")
 
     return app
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
     """End with one line on stderr."""
-    sys.stdout.flush()
-    print(f"aiopool: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    _flush()
+    with suppress(OSError):
+        print(f"aiopool: {message}", file=sys.stderr, flush=True)  # noqa: T201
     sys.exit(status)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        # Nobody reads it any more, or there is no room; or the interpreter's own flush would complain again.
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Interruption:
@@ -154,8 +170,9 @@ class Interruption:
             self._cancel()
 
     def _exit(self) -> NoReturn:
-        with suppress(OSError, ValueError, RuntimeError):
-            sys.stdout.flush()
+        # RuntimeError: the signal came in the midst of a write to the same stream.
+        with suppress(OSError, ValueError, AttributeError, RuntimeError):
+            _flush()
             if sys.stdout.isatty():
                 # A live table hides the cursor.
                 os.write(sys.stdout.fileno(), b"\x1b[?25h")

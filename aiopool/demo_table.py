@@ -86,7 +86,7 @@ class Show:
     def __init__(self, calls: int, concurrency: int, as_json: bool) -> None:
         self._began = time.perf_counter()
         self._calls, self._concurrency, self._as_json = calls, concurrency, as_json
-        self._out = Console(stderr=as_json, highlight=False)
+        self._out = _Console(stderr=as_json, highlight=False)
         self._is_live = self._out.is_terminal and not self._out.is_dumb_terminal
         if not self._out.is_terminal:
             self._out.width = WIDTH
@@ -217,6 +217,12 @@ class Show:
             lights = Text.assemble(("●" * busy, "green"), ("●" * between, "yellow"), "○" * idle, ("·" * room, "dim"))
             table.add_row(Text(name, "bold"), lights, *(str(stats[key]) for key in _FIGURES))
         return table
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # Rich would raise SystemExit here, in whatever task it is: that ends a loop before its tasks.
+        raise BrokenPipeError("nobody reads the output")
 
 
 #: Statistics that every pool has.
