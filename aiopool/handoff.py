@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from bisect import insort
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
 from operator import attrgetter
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from aiopool.connection import IDLE, PooledConnection
 from aiopool.errors import PoolError
@@ -18,19 +19,26 @@ T = TypeVar("T")
 
 _leases = attrgetter("leases")
 
+#: Timers are set in differences of the clock's readings, and may be early by what is lost in that.
+CLOCK_TOLERANCE = 1e-6
+
 
 class Waiter(Generic[T]):
     """A caller in the line. Its future gets a connection, leased to it already, or the error that it is to raise."""
 
-    __slots__ = ("future", "since")
+    __slots__ = ("deadline", "future", "since")
 
     def __init__(self, future: asyncio.Future[PooledConnection[T] | PoolError], since: float) -> None:
         self.future = future
         self.since = since
+        #: Where the line itself watches over it.
+        self.deadline: float | None = None
 
 
 class Server(Protocol[T]):
     """Who owns the connections, and knows what to tell a caller who gets none."""
+
+    now: Callable[[], float]
 
     def give_back(self, info: PooledConnection[T]) -> None: ...
     def timed_out(self, waiter: Waiter[T]) -> PoolError: ...
@@ -52,9 +60,14 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     #: Set when the pool opens; before that nobody joins the line.
     server: Server[T]
+    loop: asyncio.AbstractEventLoop
 
-    def __init__(self, *, codel: CoDel | None = None, is_shared: bool = False) -> None:
+    def __init__(
+        self, *, usual_timeout: float | None = None, codel: CoDel | None = None, is_shared: bool = False
+    ) -> None:
         super().__init__()
+        self._usual_timeout = usual_timeout
+        self._alarm: asyncio.TimerHandle | None = None
         self._queue = []
         self.waiters = OrderedDict()
         self._codel = codel
@@ -127,18 +140,28 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     # -- the line
 
     def line_up(self, now: float) -> Waiter[T]:
-        if self._codel is not None and not self.waiters:
-            self._codel.line_is_empty()
-        waiter: Waiter[T] = Waiter(asyncio.get_running_loop().create_future(), now)
+        waiter: Waiter[T] = Waiter(self.loop.create_future(), now)
         self.waiters[waiter] = None
-        self._look()
+        if len(self.waiters) == 1:
+            self._look()
+            if self._codel is not None:
+                self._codel.line_is_empty()
         return waiter
 
-    async def wait(self, waiter: Waiter[T], timeout: float | None = None) -> PooledConnection[T]:
-        """Waits for that place in the line to be served. Raises what it was refused with."""
+    async def wait(self, waiter: Waiter[T], timeout: float | None) -> PooledConnection[T]:
+        """Waits for that place in the line to be served. Raises what it was refused with.
+
+        With the usual timeout the line runs out of time in its own order, so one alarm at its head does for all.
+        """
         timer = None
-        if timeout is not None and not waiter.future.done():
-            timer = waiter.future.get_loop().call_later(timeout, self.time_out, waiter)
+        if timeout is None or waiter.future.done():
+            pass
+        elif timeout == self._usual_timeout:
+            waiter.deadline = waiter.since + timeout
+            if self._alarm is None:
+                self._alarm = self.loop.call_later(timeout, _expire, weakref.ref(self))
+        else:
+            timer = self.loop.call_later(timeout, self.time_out, waiter)
         try:
             outcome = await waiter.future
         except BaseException:
@@ -152,12 +175,28 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
             raise outcome
         return outcome
 
+    def expire(self) -> None:
+        """Refuses those at the head whose time is up, and sets the alarm for the next."""
+        self._alarm = None
+        now = self.server.now() + CLOCK_TOLERANCE
+        due = []
+        for waiter in self.waiters:
+            if waiter.deadline is None:
+                continue
+            if waiter.deadline > now:
+                self._alarm = self.loop.call_later(waiter.deadline - now, _expire, weakref.ref(self))
+                break
+            due.append(waiter)
+        for waiter in due:
+            self.time_out(waiter)
+
     async def get(self) -> PooledConnection[T]:
-        return await self.wait(self.line_up(asyncio.get_running_loop().time()))
+        return await self.wait(self.line_up(self.server.now()), None)
 
     def leave(self, waiter: Waiter[T]) -> None:
         self.waiters.pop(waiter, None)
-        self._look()
+        if not self.waiters:
+            self._look()
 
     def time_out(self, waiter: Waiter[T]) -> None:
         if not waiter.future.done():
@@ -220,7 +259,8 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def _next_waiter(self, now: float) -> Waiter[T] | None:
         waiter, _ = self.waiters.popitem(last=False)
-        self._look()
+        if not self.waiters:
+            self._look()
         if waiter.future.done():  # cancelled in this very turn
             return None
         if self._codel is not None:
@@ -237,3 +277,9 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
             outcome = waiter.future.result()
             if isinstance(outcome, PooledConnection):
                 self.server.give_back(outcome)
+
+
+def _expire(line: weakref.ref[Any]) -> None:
+    """By a weak reference, so that the alarm doesn't keep a dropped pool alive."""
+    if (target := line()) is not None:
+        target.expire()

@@ -53,6 +53,9 @@ class State(Enum):
     CLOSED = "closed"
 
 
+OPEN = State.OPEN
+
+
 class ConnectionPool(Generic[T]):
     """A pool of connections of any kind, on one event loop. Not thread-safe.
 
@@ -105,8 +108,11 @@ class ConnectionPool(Generic[T]):
         self._open_time = OpenTime()
         self._using = self._counters.using
         self._is_forked = False
-        codel = CoDel(self._config.shed_target, self._config.shed_interval) if self._config.shed_target else None
-        self._line: HandoffQueue[T] = HandoffQueue(codel=codel, is_shared=self._config.max_shares > 1)
+        self._line: HandoffQueue[T] = HandoffQueue(
+            usual_timeout=self._config.acquire_timeout,
+            codel=CoDel(self._config.shed_target, self._config.shed_interval) if self._config.shed_target else None,
+            is_shared=self._config.max_shares > 1,
+        )
         self._look_at_features()
 
     @property
@@ -149,7 +155,8 @@ class ConnectionPool(Generic[T]):
 
     async def _wait(self, timeout: float | None) -> PooledConnection[T]:
         """The other path: stand in line for whichever comes first, a returned, a checked or a new connection."""
-        self._ensure_open()
+        if self._state is not OPEN or get_ident() != self._thread or not self._loop.is_running():
+            self._ensure_open()
         line, stock, counters = self._line, self._stock, self._counters
         began = self._now()
         stock.refuse_at_once(began)
@@ -244,7 +251,7 @@ class ConnectionPool(Generic[T]):
         config = self._config
         self._fresh_for = self._lifecycle.fresh_for
         self._is_watching = self._line.is_shared or config.leak_after is not None or config.max_hold is not None
-        self._was_shrinking = self._state is State.OPEN and self._stock.is_shrinking
+        self._was_shrinking = self._state is OPEN and self._stock.is_shrinking
         self._is_plain = not (
             self._listeners
             or self._is_watching
@@ -303,7 +310,7 @@ class ConnectionPool(Generic[T]):
             if (error := reached.result()) is not None:
                 raise error
         except BaseException:
-            if before is not State.OPEN:
+            if before is not OPEN:
                 await self.close(timeout=0)
                 self._state = before
             raise
@@ -326,7 +333,7 @@ class ConnectionPool(Generic[T]):
         self._loop = self._lifecycle.loop = loop
         self._thread = get_ident()
         self._now = clock_of(loop)
-        self._state = State.OPEN
+        self._state = OPEN
         self._stock = Stock(
             self.name,
             self._config,
@@ -358,7 +365,7 @@ class ConnectionPool(Generic[T]):
             self._abandon()
             return
         stock = self._stock
-        if self._state is State.OPEN:
+        if self._state is OPEN:
             self._state = State.CLOSING
             stock.emptied.add_done_callback(lambda _: self._closed(stock))
             stock.close()
@@ -397,10 +404,11 @@ class ConnectionPool(Generic[T]):
 
     def _forked(self) -> None:
         self._is_forked = True
+        self._thread = 0  # so that nobody in this process takes the fast path
         self._line.pause()
 
     def __del__(self) -> None:
-        if self._state is State.OPEN and not self._is_forked:
+        if self._state is OPEN and not self._is_forked:
             warnings.warn(
                 f"pool {self.name!r} was dropped without being closed: use `async with pool` or `await pool.close()`",
                 ResourceWarning,
@@ -432,7 +440,7 @@ class ConnectionPool(Generic[T]):
 
     def evict(self, connection: T) -> None:
         """That connection is unwanted: closed now if it is idle, else when it comes back. An unknown one: no-op."""
-        if self._state in (State.OPEN, State.CLOSING):
+        if self._state in (OPEN, State.CLOSING):
             self._stock.evict(connection)
 
     def resize(self, min_size: int | None = None, max_size: int | None = None) -> None:
@@ -446,7 +454,7 @@ class ConnectionPool(Generic[T]):
             min_size=config.min_size if min_size is None else min_size,
             max_size=config.max_size if max_size is None else max_size,
         )
-        if self._state is State.OPEN:
+        if self._state is OPEN:
             self._stock.resize(self._config)
             self._look_at_features()
         self._emit(events.Resized, self._config.min_size, self._config.max_size)
@@ -460,7 +468,7 @@ class ConnectionPool(Generic[T]):
     def resume(self) -> None:
         if self._line.is_paused and not self._is_forked:
             self._line.resume()
-            if self._state is State.OPEN:
+            if self._state is OPEN:
                 self._stock.serve_line()
             self._emit(events.Resumed)
 
@@ -471,7 +479,7 @@ class ConnectionPool(Generic[T]):
         stats = self._counters.snapshot()
         stats["name"] = self.name
         stats["min_size"], stats["max_size"] = self._config.min_size, self._config.max_size
-        if self._state in (State.OPEN, State.CLOSING):
+        if self._state in (OPEN, State.CLOSING):
             return {**stats, **self._stock.gauges()}
         return stats
 

@@ -71,7 +71,7 @@ class Stock(Generic[T]):
         self._is_closed = False
         #: Done when the last connection of a closing pool is gone.
         self.emptied: asyncio.Future[None] = lifecycle.loop.create_future()
-        line.server = self
+        line.server, line.loop = self, lifecycle.loop
         self.watches: Watches[T] = Watches(name, config, counters, emit, self._reclaim)
         self.opener: Opener[T] = Opener(self, line, lifecycle, counters, refusals, open_time)
         self.health: Health[T] = Health(self, line, lifecycle)
