@@ -50,14 +50,12 @@ def postgres(dsn: str, pool: Any) -> Backend:
     async def unpooled() -> Hashable:
         connection = await asyncpg.connect(dsn)
         try:
-            pid: int = await connection.fetchval(query)
-            return pid
+            return int(await connection.fetchval(query))
         finally:
             await connection.close(timeout=CONNECT_TIMEOUT)
 
     async def pooled() -> Hashable:
-        pid: int = await pool.fetchval(query)
-        return pid
+        return int(await pool.fetchval(query))
 
     return Backend("PostgreSQL", "database", query, unpooled, pooled)
 
