@@ -127,8 +127,8 @@ class ConnectionPool(Generic[T]):
         `timeout` in seconds overrides `acquire_timeout`; 0: only if one is idle now; None: wait for ever. Raises
         `PoolTimeout`, `PoolFull`, `PoolOverloaded`, `PoolUnavailable`, `PoolClosed`, `WrongLoop` or `ForkedPool`.
         """
-        if timeout is not CONFIGURED and timeout is not None and not timeout >= 0:
-            raise ValueError(f"timeout={timeout!r} is not allowed: seconds, 0 or more, or None to wait for ever")
+        if timeout is not CONFIGURED:
+            _check_seconds("timeout", timeout)
         return Acquisition(self, timeout)
 
     def _take(self) -> PooledConnection[T] | None:
@@ -294,6 +294,7 @@ class ConnectionPool(Generic[T]):
         Raises `PoolUnavailable` if they can't be had, or not within `timeout` seconds, and leaves nothing behind. On
         an open pool it only waits. A closed pool may be opened again, on another loop too.
         """
+        _check_seconds("timeout", timeout)
         before = self._state
         self._ensure_open(may_reopen=True)
         if not wait:
@@ -356,6 +357,7 @@ class ConnectionPool(Generic[T]):
         0 terminates, None waits for ever. Idempotent; a cancelled close terminates. Afterwards every connection is
         closed and no task is left, unless a factory or a destroyer ignores its cancellation: that is logged.
         """
+        _check_seconds("timeout", timeout)
         if self._state in (State.NEW, State.CLOSED) or self._is_forked:
             self._state = State.CLOSED
             return
@@ -425,8 +427,7 @@ class ConnectionPool(Generic[T]):
 
         Leased ones are replaced when they come back; this does not wait for them.
         """
-        if not over >= 0:
-            raise ValueError(f"over={over!r} is not allowed: it must be seconds, 0 or more")
+        _check_seconds("over", over)
         self._ensure_open()
         self._stock.drain(over)
         self._emit(events.Drained, over)
@@ -512,6 +513,12 @@ class ConnectionPool(Generic[T]):
             f"<ConnectionPool {self.name!r} {self._state.value} size={s['size']} in_use={s['in_use']} "
             f"waiting={s['waiting']} max_size={s['max_size']}>"
         )
+
+
+def _check_seconds(name: str, value: object) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is not None and not (is_number and value >= 0):  # type: ignore[operator]
+        raise ValueError(f"{name}={value!r} is not allowed: it must be a number of seconds, 0 or more, or None")
 
 
 def _abandon(stock: Stock[Any]) -> None:

@@ -31,11 +31,13 @@ class Refusals:
         self._name = name
         self._stats = stats
 
-    def timed_out(self, phase: Phase, waited: float, cause: BaseException | None) -> PoolTimeout:
+    def timed_out(self, phase: Phase, waited: float, cause: BaseException | None, *, is_suspended: bool) -> PoolTimeout:
         stats = self._stats()
+        remedy = "opening fails, see the cause; check the backend" if cause else _REMEDIES[phase]
+        if is_suspended:
+            remedy = "the pool is suspended: call `resume()`"
         error = PoolTimeout(
-            f"pool {self._name!r} had no connection in time {_figures(stats, waited)}: "
-            + ("opening fails, see the cause; check the backend" if cause else _REMEDIES[phase]),
+            f"pool {self._name!r} had no connection in time {_figures(stats, waited)}: {remedy}",
             phase=phase,
             waited=waited,
             stats=stats,

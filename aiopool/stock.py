@@ -161,7 +161,8 @@ class Stock(Generic[T]):
             phase = "validate"
         elif not self.alive:
             phase = "open"
-        return self._refusals.timed_out(phase, self.now() - waiter.since, self.opener.outage.error)
+        waited, cause = self.now() - waiter.since, self.opener.outage.error
+        return self._refusals.timed_out(phase, waited, cause, is_suspended=self.line.is_paused)
 
     def shed(self, waiter: Waiter[T]) -> PoolError:
         waited = self.now() - waiter.since
