@@ -85,13 +85,24 @@ class Server:
         use_given = not private and not settings
         self._given = os.environ.get(self._variable, "") if use_given else ""
         self._settings = dict(settings or {})
-        self.host = urlsplit(self._given).hostname or LOOPBACK
-        self.port = urlsplit(self._given).port or self._default_port
+        self.host, self.port = self._address()
         self.pid: int | None = None
         self._keeper: _Keeper | None = None
         self._left = False
         # One control at a time. Only threads wait for it, each for a bounded time.
         self._lock = threading.RLock()
+
+    def _address(self) -> tuple[str, int]:
+        try:
+            given = urlsplit(self._given)
+            return given.hostname or LOOPBACK, given.port or self._default_port
+        except ValueError:
+            pass
+        # Raised here, and without the original, which may quote a part of the password.
+        raise ValueError(
+            f"{self._variable} is not a URL that can be read: percent-encode what is special in the password "
+            "(/ as %2F, @ as %40, : as %3A), or unset it to use an embedded server"
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.host}:{self.port} pid={self.pid}>"
