@@ -62,7 +62,9 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_is_allowed():
     )
     for requirement in (Requirement(text) for group in groups for text in group):
         if requirement.name != project["project"]["name"]:
-            assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+            pin = pins.get(canonicalize_name(requirement.name))
+            assert pin is not None, f"constraints.txt has no pin for {requirement.name}"
+            assert requirement.specifier.contains(pin), f"{requirement} does not allow the pin {pin}"
 
 
 def test_the_readme_begins_with_the_two_commands():
