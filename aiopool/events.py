@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiopool.connection import PooledConnection
 from aiopool.stats import Reason
 
-if TYPE_CHECKING:
-    from aiopool.pool import ConnectionPool
-
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    pool: ConnectionPool[Any]
+    #: The `ConnectionPool`; its `name` says which.
+    pool: Any
     at: float
 
 

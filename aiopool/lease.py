@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from aiopool.connection import PooledConnection
 from aiopool.watch import Watch
 
-if TYPE_CHECKING:
-    from aiopool.pool import ConnectionPool
-
 T = TypeVar("T")
+
+
+class Lender(Protocol[T]):
+    """The pool, as far as leases need it."""
+
+    name: str
+    _is_watching: bool
+
+    def _take(self) -> PooledConnection[T] | None: ...
+    async def _wait(self, timeout: float | None) -> PooledConnection[T]: ...
+    def _watch(self, info: PooledConnection[T]) -> Watch[T]: ...
+    def _release(self, info: PooledConnection[T], exc: BaseException | None, holder: object) -> None: ...
+    def _release_with_care(
+        self, info: PooledConnection[T], exc: BaseException | None, watch: Watch[T] | None, *, is_wanted: bool = True
+    ) -> None: ...
+    def _lost(self, info: PooledConnection[T], watch: Watch[T] | None) -> None: ...
 
 
 class Acquisition(Generic[T]):
@@ -22,7 +35,7 @@ class Acquisition(Generic[T]):
 
     _watch: Watch[T]
 
-    def __init__(self, pool: ConnectionPool[T], timeout: float | None) -> None:
+    def __init__(self, pool: Lender[T], timeout: float | None) -> None:
         self._pool = pool
         self._timeout = timeout
         self._info: PooledConnection[T] | None = None
@@ -60,7 +73,7 @@ class Lease(Generic[T]):
 
     __slots__ = ("_is_held", "_pool", "_watch", "info")
 
-    def __init__(self, pool: ConnectionPool[T], info: PooledConnection[T], watch: Watch[T] | None) -> None:
+    def __init__(self, pool: Lender[T], info: PooledConnection[T], watch: Watch[T] | None) -> None:
         self._pool = pool
         self._watch = watch
         #: What the pool knows of the connection: its age, its uses, its capacity.
