@@ -120,9 +120,7 @@ async def test_redis_answers_a_ping(redis_server: embedded.RedisServer) -> None:
 
 
 @pytest.mark.parametrize(("http2", "version"), [(False, "HTTP/1.1"), (True, "HTTP/2")])
-async def test_https_speaks_both_versions(
-    https_server: embedded.HTTPSServer, http2: bool, version: str
-) -> None:
+async def test_https_speaks_both_versions(https_server: embedded.HTTPSServer, http2: bool, version: str) -> None:
     async with httpx.AsyncClient(http2=http2, verify=https_server.ssl_context) as client:
         response = await client.get(https_server.url)
     assert response.http_version == version
@@ -253,9 +251,7 @@ async def server_of_another_loop() -> AsyncIterator[embedded.RedisServer]:
 
 
 @pytest.mark.parametrize("turn", [1, 2])
-async def test_a_server_is_controlled_from_any_loop(
-    server_of_another_loop: embedded.RedisServer, turn: int
-) -> None:
+async def test_a_server_is_controlled_from_any_loop(server_of_another_loop: embedded.RedisServer, turn: int) -> None:
     await server_of_another_loop.restart()
     await server_of_another_loop.kill()
     await server_of_another_loop.start()
@@ -300,9 +296,7 @@ async def test_a_failed_start_shows_the_end_of_the_log(base: Path) -> None:
 
 
 @each_kind
-async def test_a_missing_wheel_names_the_extra(
-    base: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_missing_wheel_names_the_extra(base: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"aiopool-core\[embedded\]"):
         async with KINDS[kind]():
