@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict
 
@@ -69,6 +70,10 @@ class HTTPClientPool:
         }
         if client_kwargs.keys().isdisjoint({"verify", "cert", "trust_env", "transport"}):
             self._settings["verify"] = shared_ssl_context()
+        elif isinstance(verify := client_kwargs.get("verify"), (str, Path)):
+            # httpx takes a path with a warning; a file says which authorities to trust, and so does a folder.
+            trusted = {"capath": str(verify)} if Path(verify).is_dir() else {"cafile": str(verify)}
+            self._settings["verify"] = ssl.create_default_context(**trusted)
         self.client = self._new_client()
         self._is_closed = False
         self._active = 0

@@ -183,3 +183,8 @@ def test_clients_share_one_ssl_context_unless_told_otherwise(monkeypatch: pytest
         HTTPClientPool()
     assert len(made) == 1
     assert http.shared_ssl_context() is made[0]
+
+
+async def test_a_path_says_which_authorities_to_trust(https_server: embedded.HTTPSServer) -> None:
+    async with HTTPClientPool(https_server.url, verify=str(https_server.ca_file)) as api:
+        assert (await api.get("/")).http_version == "HTTP/2"
