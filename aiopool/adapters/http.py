@@ -72,8 +72,10 @@ class HTTPClientPool:
             self._settings["verify"] = shared_ssl_context()
         elif isinstance(verify := client_kwargs.get("verify"), (str, Path)):
             # httpx takes a path with a warning; a file says which authorities to trust, and so does a folder.
-            trusted = {"capath": str(verify)} if Path(verify).is_dir() else {"cafile": str(verify)}
-            self._settings["verify"] = ssl.create_default_context(**trusted)
+            is_folder = Path(verify).is_dir()
+            self._settings["verify"] = ssl.create_default_context(
+                cafile=None if is_folder else verify, capath=verify if is_folder else None
+            )
         self.client = self._new_client()
         self._is_closed = False
         self._active = 0
