@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -100,5 +101,5 @@ def tell(listeners: Iterable[Listener], event: Event) -> None:
     for listener in listeners:
         try:
             listener(event)
-        except Exception:
+        except (Exception, CancelledError):
             log.exception("a listener of pool %r raised on %s", event.pool.name, type(event).__name__)

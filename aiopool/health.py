@@ -43,6 +43,9 @@ class Host(Protocol[T]):
         """To the head of the line, or to idle."""
 
     def retire(self, info: PooledConnection[T], reason: Reason) -> None: ...
+    def loop_ends(self) -> None:
+        """Somebody else cancelled our task."""
+
     def found_dead(self) -> None:
         """An idle connection turned out dead: the others may be dead as well."""
 
@@ -58,13 +61,19 @@ class Health(Generic[T]):
         self.in_care: dict[PooledConnection[T], asyncio.Task[bool]] = {}
         self._next_patrol = host.now() + host.config.health_check_interval
         self._wake: asyncio.Future[None] | None = None
+        self._is_closed = False
         self._task = lifecycle.spawn(_keep_healthy(weakref.ref(self)), "health")
 
     @property
     def checking(self) -> int:
         return sum(info.place is Place.CHECKING for info in self.in_care)
 
+    def was_cancelled(self) -> None:
+        if not self._is_closed:
+            self._host.loop_ends()
+
     def close(self) -> None:
+        self._is_closed = True
         self._task.cancel()
         for task in self.in_care.values():
             task.cancel()
@@ -201,6 +210,10 @@ async def _keep_healthy(health: weakref.ref[Any]) -> None:
         timer = loop.call_later(delay, _set, wake)
         try:
             await wake
+        except asyncio.CancelledError:
+            if (target := health()) is not None:
+                target.was_cancelled()
+            raise
         finally:
             timer.cancel()
 

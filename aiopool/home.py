@@ -30,8 +30,13 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
 residents: weakref.WeakSet[Resident] = weakref.WeakSet()
 
 
+#: In a child process: what is freed there may touch the sockets, and the epoll, that it shares with its parent.
+_inherited: list[Resident] = []
+
+
 def _after_fork_in_child() -> None:
-    for resident in list(residents):
+    _inherited.extend(residents)
+    for resident in _inherited:
         resident._forked()
 
 

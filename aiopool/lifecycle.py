@@ -50,6 +50,8 @@ class Lifecycle(Generic[T]):
         self.tasks: set[asyncio.Task[Any]] = set()
         #: Set when the pool opens; leases may come back, and tasks be started, while it does not run.
         self.loop: asyncio.AbstractEventLoop
+        #: The loop is going down: what can't be done at once can't be done any more.
+        self.is_ending = False
 
     @property
     def can_validate(self) -> bool:
@@ -138,7 +140,7 @@ class Lifecycle(Generic[T]):
     def begin_close(self, connection: T, owner: Owner[T] | None, *, politely: bool) -> Coroutine[Any, Any, None] | None:
         """Closes, or tears down; what takes time is returned, to be awaited. Never raises: failures are counted."""
         rest: object = None
-        if self.loop.is_closed():
+        if self.is_ending or self.loop.is_closed():
             self._abort(connection)
             return None
         if not politely and self._aborter is not None:
@@ -185,6 +187,8 @@ class Lifecycle(Generic[T]):
         try:
             self._call(self._aborter, connection)
         except Exception as exc:
+            if self.loop.is_closed():  # then its transport can't say so to anybody
+                return
             self._counters.close_failures += 1
             log.warning("pool %r: aborting a connection failed: %s", self._name, type(exc).__name__)
 

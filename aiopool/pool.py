@@ -15,12 +15,15 @@ import itertools
 import warnings
 from asyncio import QueueEmpty
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from math import frexp
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
+
+from anyio import CancelScope
 
 from aiopool import events
 from aiopool.config import PoolConfig
@@ -87,6 +90,21 @@ class ConnectionPool(Generic[T]):
         name: str | None = None,
     ) -> None:
         self._state = State.NEW
+        if config is not None and not isinstance(config, PoolConfig):
+            raise TypeError(f"config={config!r} is not allowed: it must be a PoolConfig, or None for the defaults")
+        hooks = {
+            "factory": factory,
+            "configure": configure,
+            "validator": validator,
+            "resetter": resetter,
+            "destroyer": destroyer,
+            "aborter": aborter,
+            "is_broken": is_broken,
+            "is_fatal": is_fatal,
+        }
+        for hook, function in hooks.items():
+            if not callable(function) and (function is not None or hook == "factory"):
+                raise TypeError(f"{hook}={function!r} is not allowed: it must be a callable")
         self.name = name if name is not None else f"pool-{next(_numbers)}"
         self._config = config if config is not None else PoolConfig()
         self._counters = Counters()
@@ -312,9 +330,17 @@ class ConnectionPool(Generic[T]):
                 raise error
         except BaseException:
             if before is not OPEN:
-                await self.close(timeout=0)
+                await self._undo_open()
                 self._state = before
             raise
+
+    async def _undo_open(self) -> None:
+        """Bounded by the timeouts of closing, so it may insist: the caller's cancellation is on its way already."""
+        undoing = self._lifecycle.spawn(self.close(timeout=0), "undo")
+        with CancelScope(shield=True):
+            while not undoing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait((undoing,))
 
     def _ensure_open(self, *, may_reopen: bool = False) -> None:
         """Opens a pool that was never open; raises unless it can be used, here and now."""
@@ -332,6 +358,7 @@ class ConnectionPool(Generic[T]):
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = self._lifecycle.loop = loop
+        self._lifecycle.is_ending = False
         self._thread = get_ident()
         self._now = clock_of(loop)
         self._state = OPEN
@@ -390,9 +417,7 @@ class ConnectionPool(Generic[T]):
     def _abandon(self) -> None:
         """The loop is closed with the pool open: nothing can be closed politely any more."""
         self._state = State.CLOSED
-        self._stock.close()
-        self._stock.terminate()
-        self._lifecycle.tasks.clear()
+        self._stock.abandon()
         residents.discard(self)
 
     async def __aenter__(self) -> Self:
@@ -418,7 +443,7 @@ class ConnectionPool(Generic[T]):
                 stacklevel=2,
             )
             if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(_abandon, self._stock)
+                self._loop.call_soon_threadsafe(_dissolve, self._stock)
 
     # ------------------------------------------------------------------------------------------------ control
 
@@ -494,6 +519,8 @@ class ConnectionPool(Generic[T]):
 
         It runs inside the pool's own steps, so it must be quick. What it raises is logged and disturbs nobody.
         """
+        if not callable(listener):
+            raise TypeError(f"listener={listener!r} is not allowed: it must be a callable that takes an event")
         self._listeners = (*self._listeners, listener)
         self._look_at_features()
 
@@ -521,6 +548,6 @@ def _check_seconds(name: str, value: object) -> None:
         raise ValueError(f"{name}={value!r} is not allowed: it must be a number of seconds, 0 or more, or None")
 
 
-def _abandon(stock: Stock[Any]) -> None:
+def _dissolve(stock: Stock[Any]) -> None:
     stock.close()
     stock.terminate()

@@ -132,6 +132,8 @@ class Stock(Generic[T]):
 
     def refuse_at_once(self, now: float) -> None:
         """Raises if waiting makes no sense for one more."""
+        if self._is_closed:
+            raise self._refusals.closed()
         outage, limit = self.opener.outage, self.config.max_waiting
         if outage.is_hopeless(now) and not self.alive and not self.line.is_paused:
             raise self._refusals.unavailable(0.0, outage.error)
@@ -211,6 +213,9 @@ class Stock(Generic[T]):
 
     def reset(self, info: PooledConnection[T], now: float) -> bool:
         """Cleans what comes back. True if it is clean already; otherwise it comes back by itself, or is retired."""
+        if self.lifecycle.is_ending:
+            self.retire(info, Reason.RESET_FAILED)
+            return False
         try:
             rest = self.lifecycle.begin_reset(info.connection)
         except Exception as exc:
@@ -359,6 +364,22 @@ class Stock(Generic[T]):
             if info.place is Place.LEASED:
                 info.leases = 0
                 self.retire(info, Reason.POOL_CLOSED, abruptly=True)
+
+    def loop_ends(self) -> None:
+        """Somebody cancels the pool's own tasks, as `asyncio.run` does at its end: no time is left for anything."""
+        self.lifecycle.is_ending = True
+        self.close()
+
+    def abandon(self) -> None:
+        """The loop is closed with the pool open: connections are torn down, nothing can be awaited any more."""
+        self._is_closed = self.lifecycle.is_ending = True
+        self.line.waiters.clear()
+        self.opener.attempts.clear()
+        self.health.in_care.clear()
+        for info in list(self.connections):
+            info.leases = 0
+            self.retire(info, Reason.POOL_CLOSED)
+        self.lifecycle.tasks.clear()
 
     def settled(self) -> None:
         if self._is_closed and not self.connections and not self.opener.attempts and not self.emptied.done():

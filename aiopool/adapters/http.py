@@ -68,6 +68,10 @@ class HTTPClientPool:
             "timeout": timeout,
             "http2": http2,
         }
+        if base_url and (address := httpx.URL(base_url)).userinfo:
+            # httpx logs the addresses of its requests.
+            self._settings.setdefault("auth", (address.username, address.password))
+            self._settings["base_url"] = address.copy_with(userinfo=b"")
         if client_kwargs.keys().isdisjoint({"verify", "cert", "trust_env", "transport"}):
             self._settings["verify"] = shared_ssl_context()
         elif isinstance(verify := client_kwargs.get("verify"), (str, Path)):
