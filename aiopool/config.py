@@ -67,7 +67,7 @@ class PoolConfig:
 
     def __post_init__(self) -> None:
         if self.min_size is None:
-            bounds = [size for size in (DEFAULT_MIN_SIZE, self.max_size, self.max_idle) if isinstance(size, int)]
+            bounds = [size for size in (DEFAULT_MIN_SIZE, self.max_size, self.max_idle) if _is_count(size, 0)]
             object.__setattr__(self, "min_size", max(0, min(bounds)))
         for field in fields(self):
             allowed, is_allowed = _RULES[field.name]

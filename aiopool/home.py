@@ -20,10 +20,11 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
 
     uvloop's loop time stands still within a turn and counts milliseconds.
     """
-    maker = next(kind for kind in type(loop).__mro__ if "time" in vars(kind))
-    if maker.__module__.split(".")[0] in ("asyncio", "uvloop"):
-        return time.monotonic
-    return loop.time
+    if "time" in getattr(loop, "__dict__", ()):
+        return loop.time
+    kind = next(kind for kind in type(loop).__mro__ if "time" in vars(kind))
+    module = getattr(vars(kind)["time"], "__module__", None) or kind.__module__
+    return time.monotonic if module.split(".")[0] in ("asyncio", "uvloop") else loop.time
 
 
 #: Found out by a hook at the fork itself, so that `acquire` need not ask.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from types import TracebackType
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from aiopool.connection import PooledConnection
 from aiopool.watch import Watch
@@ -28,12 +28,16 @@ class Lender(Protocol[T]):
     def _lost(self, info: PooledConnection[T], watch: Watch[T] | None) -> None: ...
 
 
-class Acquisition(Generic[T]):
-    """What `pool.acquire()` returns: `async with` it for a connection, or `await` it for a `Lease`."""
+class Acquisition(Coroutine[Any, Any, "Lease[T]"]):
+    """What `pool.acquire()` returns: `async with` it for a connection, or `await` it for a `Lease`.
 
-    __slots__ = ("_info", "_pool", "_timeout", "_watch")
+    It is a coroutine, too, so that `asyncio.create_task(pool.acquire())` puts a caller in the line.
+    """
+
+    __slots__ = ("_awaiting", "_info", "_pool", "_timeout", "_watch")
 
     _watch: Watch[T]
+    _awaiting: Generator[Any, Any, Lease[T]]
 
     def __init__(self, pool: Lender[T], timeout: float | None) -> None:
         self._pool = pool
@@ -57,11 +61,25 @@ class Acquisition(Generic[T]):
             self._info = None
             self._pool._release(info, exc, self)
 
-    def __await__(self) -> Generator[object, None, Lease[T]]:
+    def __await__(self) -> Generator[Any, Any, Lease[T]]:
         yield from self.__aenter__().__await__()
         info, self._info = self._info, None
         assert info is not None
         return Lease(self._pool, info, getattr(self, "_watch", None))
+
+    def send(self, value: Any, /) -> Any:
+        return self._as_coroutine().send(value)
+
+    def throw(self, *exc: Any) -> Any:
+        return self._as_coroutine().throw(*exc)
+
+    def close(self) -> None:
+        self._as_coroutine().close()
+
+    def _as_coroutine(self) -> Generator[Any, Any, Lease[T]]:
+        if not hasattr(self, "_awaiting"):
+            self._awaiting = self.__await__()
+        return self._awaiting
 
 
 class Lease(Generic[T]):

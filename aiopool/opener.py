@@ -181,6 +181,7 @@ class Opener(Generic[T]):
             waiting=self._line.waiting - supply.withheld,
             coming=covering + supply.coming,
             leased=supply.leased,
+            in_flight=len(self.attempts),
             shares=config.max_shares,
             hold=self._hold(),
             opening=max(self._open_time.known or 0.0, self._age_of_oldest(now)),
@@ -276,6 +277,10 @@ class Opener(Generic[T]):
         self._counters.opening.record(seconds)
         # The slot passes from the attempt to the connection, in one step.
         del self.attempts[attempt]
+        # Those that began before now hang, or take much longer than they should: they have covered for long enough.
+        covered_until = self.cover(attempt.began_at)
+        for other in self.attempts:
+            other.covers_until = min(other.covers_until, max(covered_until, self.cover(other.began_at)))
         self._host.admit(connection, owner, attempt)
         self._tell_if_min_size(self._host.supply(self._host.now()).alive)
 

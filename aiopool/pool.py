@@ -412,6 +412,7 @@ class ConnectionPool(Generic[T]):
     def _closed(self, stock: Stock[T]) -> None:
         if self._stock is stock:
             self._state = State.CLOSED
+            self._line.resume()  # a pool that is opened again is not suspended
             residents.discard(self)
 
     def _abandon(self) -> None:

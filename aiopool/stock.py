@@ -320,15 +320,14 @@ class Stock(Generic[T]):
     # -- all at once
 
     def drain(self, over: float) -> None:
-        """Replaces what exists and, by the epoch, what is being opened."""
+        """Replaces what exists and, by the epoch, what is being opened. Only the idle need to be spread."""
         self.opener.epoch += 1
         now = self.now()
-        leaving = list(self.connections)
-        for n, info in enumerate(leaving, start=1):
-            if over > 0:
-                info.expire(now + over * n / len(leaving), Reason.DRAINED)
-            else:
-                self.retire_from_anywhere(info, Reason.DRAINED)
+        idle = [info for info in self.line.lendable if not info.leases] if over > 0 else []
+        for n, info in enumerate(idle, start=1):
+            info.expire(now + over * n / len(idle), Reason.DRAINED)
+        for info in set(self.connections).difference(idle):
+            self.retire_from_anywhere(info, Reason.DRAINED)
         self.health.wake()
 
     def resize(self, config: PoolConfig) -> None:

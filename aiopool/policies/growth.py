@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 
 SHORTEST_PATIENCE, LONGEST_PATIENCE = 0.005, 0.030
+#: How long a first open may take before another is tried beside it: as long as TCP waits before it sends again.
+UNKNOWN_OPEN = 1.0
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class OpenTime:
         Doubled for each one that already hangs: against a black hole new attempts go on, ever slower, and leave slots.
         """
         if self.known is None:
-            return max(1.0, open_timeout / 4)
+            return min(UNKNOWN_OPEN, open_timeout)
         return min(open_timeout, (self.known + self.patience(0.0)) * 2.0 ** min(hanging, 30))
 
 
@@ -48,6 +50,7 @@ def opens_wanted(
     waiting: int,
     coming: int,
     leased: int,
+    in_flight: int,
     shares: int,
     hold: float | None,
     opening: float,
@@ -56,8 +59,8 @@ def opens_wanted(
     """How many opens to start now.
 
     `waiting` callers, of whom `coming` are covered by what is being opened, checked or reset. `leased` connections may
-    return, after `hold` seconds on average (None: not known yet). `opening`: seconds that a new one will take.
-    `stands_still`: nothing has returned to the line for the length of our patience.
+    return, after `hold` seconds on average (None: not known yet). `opening`: seconds that a new one will take, of which
+    `in_flight` are. `stands_still`: nothing has returned to the line for the length of our patience.
     """
     uncovered = waiting - coming * shares
     # 1. Nobody needs a connection that is not on its way.
@@ -69,8 +72,9 @@ def opens_wanted(
     # 3. Nobody has returned one yet, so nothing is known: give the first a moment.
     if hold is None:
         return 0
-    # 4. Returns serve the head of the line in the time that opening takes; new ones are for the rest.
+    # 4. Returns serve the head of the line in the time that opening takes; new ones are for the rest. No more at a time
+    #    than are at work, for opening may take longer than it used to, and then it was not worth it.
     if hold > 0:
         uncovered -= math.floor(leased * opening / hold)
-        return max(0, math.ceil(uncovered / shares))
+        return max(0, min(math.ceil(uncovered / shares), leased - in_flight))
     return 0
