@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 SHORTEST_PATIENCE, LONGEST_PATIENCE = 0.005, 0.030
-#: How long a first open may take before another is tried beside it: as long as TCP waits before it sends again.
-UNKNOWN_OPEN = 1.0
+#: How long a first open may take before another is tried beside it: TCP sends again after 1 second, and then it works.
+UNKNOWN_OPEN = 1.5
 
 
 @dataclass(slots=True)
