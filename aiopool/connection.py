@@ -15,6 +15,7 @@ T = TypeVar("T")
 class Place(Enum):
     """Where a connection is. It is in exactly one place, and each move is one synchronous step."""
 
+    OPENING = "opening"
     IDLE = "idle"
     CHECKING = "checking"
     LEASED = "leased"
@@ -55,7 +56,7 @@ class PooledConnection(Generic[T]):
         #: When the running lease began or the last one ended; so a long use never counts as idleness.
         self.last_used = created_at
         self.use_count = 0
-        self.place = Place.IDLE
+        self.place = Place.OPENING
         #: Leases held now. More than 0 exactly while `place` is LEASED.
         self.leases = 0
         self._capacity = capacity

@@ -127,15 +127,23 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
             if waiter is not None:
                 item.mark_used(now)
                 waiter.future.set_result(item)
+        if not item.leases:
+            item.place = IDLE
         if item.leases < item.capacity:
-            if not item.leases:
-                item.place = IDLE
             self.put_back(item)
 
     def discard(self, item: PooledConnection[T]) -> None:
         """Takes that one off the stack, if it is there."""
         if item in self._queue:
             self._queue.remove(item)
+
+    def move_to(self, server: Server[T], loop: asyncio.AbstractEventLoop) -> None:
+        """The pool was opened, perhaps again and on another loop: what was timed before counts no more."""
+        self.server, self.loop = server, loop
+        self._alarm = None
+        self.moved_at = float("-inf")
+        if self._codel is not None:
+            self._codel.start_afresh()
 
     # -- the line
 
@@ -149,25 +157,22 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         return waiter
 
     async def wait(self, waiter: Waiter[T], timeout: float | None) -> PooledConnection[T]:
-        """Waits for that place in the line to be served. Raises what it was refused with.
+        """Waits for that place in the line to be served. Raises what it was refused with; whoever is cancelled must
+        `abandon` the place.
 
         With the usual timeout the line runs out of time in its own order, so one alarm at its head does for all.
         """
         timer = None
-        if timeout is None or waiter.future.done():
-            pass
-        elif timeout == self._usual_timeout:
-            waiter.deadline = waiter.since + timeout
-            if self._alarm is None:
-                self._alarm = self.loop.call_later(timeout, _expire, weakref.ref(self))
-        else:
-            timer = self.loop.call_later(timeout, self.time_out, waiter)
         try:
+            if timeout is None or waiter.future.done():
+                pass
+            elif timeout == self._usual_timeout:
+                waiter.deadline = waiter.since + timeout
+                if self._alarm is None:
+                    self._alarm = self.loop.call_later(timeout, _expire, weakref.ref(self))
+            else:
+                timer = self.loop.call_later(timeout, self.time_out, waiter)
             outcome = await waiter.future
-        except BaseException:
-            self.leave(waiter)
-            self._pass_on(waiter)
-            raise
         finally:
             if timer is not None:
                 timer.cancel()
@@ -191,7 +196,12 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
             self.time_out(waiter)
 
     async def get(self) -> PooledConnection[T]:
-        return await self.wait(self.line_up(self.server.now()), None)
+        waiter = self.line_up(self.server.now())
+        try:
+            return await self.wait(waiter, None)
+        except BaseException:
+            self.abandon(waiter)
+            raise
 
     def leave(self, waiter: Waiter[T]) -> None:
         self.waiters.pop(waiter, None)
@@ -271,8 +281,9 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
                 self._codel.line_is_empty()
         return waiter
 
-    def _pass_on(self, waiter: Waiter[T]) -> None:
+    def abandon(self, waiter: Waiter[T]) -> None:
         """The waiter was cancelled: what it was handed in the same turn is the next one's."""
+        self.leave(waiter)
         if waiter.future.done() and not waiter.future.cancelled():
             outcome = waiter.future.result()
             if isinstance(outcome, PooledConnection):

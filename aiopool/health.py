@@ -42,6 +42,8 @@ class Host(Protocol[T]):
     def give(self, info: PooledConnection[T], now: float) -> None:
         """To the head of the line, or to idle."""
 
+    def serve_line(self) -> None: ...
+
     def retire(self, info: PooledConnection[T], reason: Reason) -> None: ...
     def loop_ends(self) -> None:
         """Somebody else cancelled our task."""
@@ -62,11 +64,16 @@ class Health(Generic[T]):
         self._next_patrol = host.now() + host.config.health_check_interval
         self._wake: asyncio.Future[None] | None = None
         self._is_closed = False
+        self._is_on_patrol = False
         self._task = lifecycle.spawn(_keep_healthy(weakref.ref(self)), "health")
 
     @property
     def checking(self) -> int:
         return sum(info.place is Place.CHECKING for info in self.in_care)
+
+    def checks_to_count_on(self, now: float) -> int:
+        """Those that have not taken so long yet that another connection should be tried."""
+        return sum(info.place is Place.CHECKING and info.covers_until > now for info in self.in_care)
 
     def was_cancelled(self) -> None:
         if not self._is_closed:
@@ -85,21 +92,21 @@ class Health(Generic[T]):
 
     # -- one connection
 
-    def check(self, info: PooledConnection[T]) -> asyncio.Task[bool]:
+    def check(self, info: PooledConnection[T], *, is_sweep: bool = False) -> asyncio.Task[bool]:
         """Validates a connection that was taken off the stack; whoever heads the line by then gets it."""
         info.place = Place.CHECKING
         info.covers_until = self._host.opener.cover(self._host.now())
-        task = self.in_care[info] = self._lifecycle.spawn(self._check(info), "check")
+        task = self.in_care[info] = self._lifecycle.spawn(self._check(info, is_sweep), "check")
         task.add_done_callback(lambda task: self._never_started(info, task, Reason.INVALID))
         return task
 
-    async def _check(self, info: PooledConnection[T]) -> bool:
+    async def _check(self, info: PooledConnection[T], is_sweep: bool) -> bool:
         is_valid = False
         try:
             is_valid = await self._lifecycle.validate(info.connection)
         finally:  # also when the pool closes and cancels us
             self._let_go(info, None if is_valid else Reason.INVALID)
-            if not is_valid:
+            if not is_valid and not is_sweep:
                 self._host.found_dead()
         return is_valid
 
@@ -138,16 +145,18 @@ class Health(Generic[T]):
         del self.in_care[info]
         if trouble is not None:
             self._host.retire(info, trouble)
-            return
-        self._host.give(info, self._host.now())
+        else:
+            self._host.give(info, self._host.now())
+        if self._line.waiters:
+            self._host.serve_line()
 
-    async def check_all(self, infos: Iterable[PooledConnection[T]]) -> int:
+    async def check_all(self, infos: Iterable[PooledConnection[T]], *, is_sweep: bool = True) -> int:
         """Checks those that are idle, all at once; returns how many had to go."""
         tasks = []
         for info in infos:
             if info.place is Place.IDLE:
                 self._line.discard(info)
-                tasks.append(self.check(info))
+                tasks.append(self.check(info, is_sweep=is_sweep))
         if not tasks:
             return 0
         await asyncio.wait(tasks)
@@ -159,15 +168,16 @@ class Health(Generic[T]):
         """Does what is due, and returns the seconds until something may be due again."""
         host, now = self._host, self._host.now()
         next_watch = host.watches.attend(now)
-        for info in self._line.lendable:  # the one that was idle for longest first
-            if now >= info.expires_at:
+        for info in list(host.connections):
+            if now >= info.expires_at and info.place in (Place.IDLE, Place.LEASED):
                 host.retire(info, info.expires_as)
-            elif now >= self._idle_until(info) and host.surplus > 0:
+        for info in self._line.lendable:  # the one that was idle for longest first
+            if info.place is Place.IDLE and now >= self._idle_until(info) and host.surplus > 0:
                 host.retire(info, Reason.IDLE)
         self._line.shed_if_stuck(now)
         if now >= self._next_patrol:
             self._next_patrol = now + host.config.health_check_interval
-            if self._lifecycle.can_validate:
+            if self._lifecycle.can_validate and not self._is_on_patrol:
                 self._lifecycle.spawn(self._patrol(), "patrol")
         host.opener.review()
         return max(SHORTEST_SLEEP, min(next_watch, self._next_due(now)) - now)
@@ -192,8 +202,10 @@ class Health(Generic[T]):
 
     async def _patrol(self) -> None:
         """Checks the idle connections one at a time, so that the others stay at hand."""
+        self._is_on_patrol = True
         for info in self._line.lendable:
-            await self.check_all([info])
+            await self.check_all([info], is_sweep=False)
+        self._is_on_patrol = False
 
 
 async def _keep_healthy(health: weakref.ref[Any]) -> None:

@@ -46,7 +46,7 @@ class Lifecycle(Generic[T]):
         self._destroyer = destroyer
         self._aborter = aborter
         #: Whose spans and tenants the callables see: the builder's, never those of the caller who happens to come by.
-        self._context = contextvars.copy_context()
+        self.context = contextvars.copy_context()
         self.tasks: set[asyncio.Task[Any]] = set()
         #: Set when the pool opens; leases may come back, and tasks be started, while it does not run.
         self.loop: asyncio.AbstractEventLoop
@@ -68,7 +68,8 @@ class Lifecycle(Generic[T]):
 
     def spawn(self, work: Coroutine[Any, Any, R], name: str) -> asyncio.Task[R]:
         """A task of the pool's own, in its own context, kept alive until it ends."""
-        task = self.loop.create_task(work, name=f"aiopool {self._name} {name}", context=self._context.copy())
+        # Not by the loop's task factory: an eager one would take the first step before the task is recorded.
+        task = asyncio.Task(work, loop=self.loop, name=f"aiopool {self._name} {name}", context=self.context.copy())
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
@@ -83,7 +84,7 @@ class Lifecycle(Generic[T]):
 
     def _call(self, hook: Callable[[T], object], connection: T) -> object:
         # A copy, because a context can't be entered twice and our own tasks run in copies of it as well.
-        return self._context.copy().run(hook, connection)
+        return self.context.copy().run(hook, connection)
 
     # -- open
 
@@ -117,9 +118,10 @@ class Lifecycle(Generic[T]):
         if self._validator is None:
             return True
         try:
-            async with asyncio.timeout(self._config.validate_timeout):
+            async with asyncio.timeout(self._config.validate_timeout) as limit:
                 verdict = self._validator(connection)
-                return bool(await verdict if inspect.isawaitable(verdict) else verdict)
+                is_valid = bool(await verdict if inspect.isawaitable(verdict) else verdict)
+            return is_valid and not limit.expired()
         except Exception as exc:
             log.debug("pool %r: a connection is invalid: %s", self._name, type(exc).__name__)
             return False
@@ -148,7 +150,7 @@ class Lifecycle(Generic[T]):
         elif self._destroyer is not None:
             try:
                 rest = self._call(self._destroyer, connection)
-            except Exception as exc:
+            except (Exception, asyncio.CancelledError) as exc:
                 self._failed_to_close(connection, exc)
         if owner is not None and owner.task.done():
             owner = None  # it ended by itself: there is nothing left to leave
@@ -176,7 +178,7 @@ class Lifecycle(Generic[T]):
         except Exception as exc:
             self._failed_to_close(connection, exc)
 
-    def _failed_to_close(self, connection: T, exc: Exception) -> None:
+    def _failed_to_close(self, connection: T, exc: BaseException) -> None:
         self._counters.close_failures += 1
         log.warning("pool %r: closing a connection failed: %s", self._name, type(exc).__name__)
         self._abort(connection)
@@ -186,7 +188,7 @@ class Lifecycle(Generic[T]):
             return
         try:
             self._call(self._aborter, connection)
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
             if self.loop.is_closed():  # then its transport can't say so to anybody
                 return
             self._counters.close_failures += 1

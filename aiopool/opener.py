@@ -66,6 +66,9 @@ class Host(Protocol[T]):
     emit: Callable[..., None]
 
     def supply(self, now: float) -> Supply: ...
+    def serve_line(self) -> None:
+        """Idle connections for those who wait, then a review."""
+
     def is_fatal(self, error: BaseException) -> bool: ...
     def admit(self, connection: T, owner: Owner[T] | None, attempt: Attempt) -> None: ...
     def settled(self) -> None:
@@ -147,12 +150,13 @@ class Opener(Generic[T]):
 
     def review(self, *, eager: bool = False) -> None:
         """Opens as many as are lacking now. `eager`: don't count on returns."""
-        if self.slots.locked() and self.outage.since is None:
+        if self.slots.locked() and self.outage.since is None and self._line.empty():
             return
         if self._is_closed or self._lifecycle.loop.is_closed():
             return
         now = self._host.now()
         supply = self._host.supply(now)
+        self._tell_if_min_size(supply.alive)
         if self.outage.since is None:
             for _ in range(self._lacking(supply, now, eager)):
                 if not self._start(now):
@@ -227,7 +231,7 @@ class Opener(Generic[T]):
                 due.append(outage.gives_up_at)
             if not self.slots.locked() and self._is_wanted(supply, max(now, outage.retry_at)):
                 due.append(outage.retry_at)
-        elif self._line.waiting and not self.slots.locked():
+        elif self._line.waiting and not (self.slots.locked() and self._line.empty()):
             due = [attempt.covers_until for attempt in self.attempts if attempt.covers_until > now]
             due += [date for date in (supply.coming_until, self._patience_ends()) if date is not None and date > now]
         if due:
@@ -245,7 +249,9 @@ class Opener(Generic[T]):
         hanging = sum(attempt.covers_until <= now for attempt in self.attempts)
         attempt = Attempt(now, now + self._open_time.cover(hanging, config.open_timeout), self.epoch)
         self.attempts[attempt] = None
-        attempt.timer = self._lifecycle.loop.call_later(config.open_timeout, self._overdue, attempt)
+        attempt.timer = self._lifecycle.loop.call_later(
+            config.open_timeout, self._overdue, attempt, context=self._lifecycle.context
+        )
         attempt.task = self._lifecycle.spawn(self._run(attempt), "opener")
         # A task that is cancelled before it starts does nothing at all.
         attempt.task.add_done_callback(lambda _: self._ended(attempt))
@@ -322,7 +328,7 @@ class Opener(Generic[T]):
         self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
 
     def _tell_if_min_size(self, alive: int) -> None:
-        if alive >= self._host.config.min_size:
+        if self._awaiting_min_size and alive >= self._host.config.min_size:
             self._tell_awaiting(None)
 
     def _tell_awaiting(self, error: Callable[[], PoolError] | None) -> None:
@@ -335,4 +341,4 @@ class Opener(Generic[T]):
 def _review(opener: weakref.ref[Any]) -> None:
     """By a weak reference, so that an alarm doesn't keep a dropped pool alive."""
     if (target := opener()) is not None:
-        target.review()
+        target._host.serve_line()

@@ -74,6 +74,7 @@ class ConnectionPool(Generic[T]):
     _loop: asyncio.AbstractEventLoop
     _thread: int
     _now: Callable[[], float]
+    _state = State.NEW
 
     def __init__(
         self,
@@ -175,22 +176,26 @@ class ConnectionPool(Generic[T]):
         """The other path: stand in line for whichever comes first, a returned, a checked or a new connection."""
         if self._state is not OPEN or get_ident() != self._thread or not self._loop.is_running():
             self._ensure_open()
+        if timeout is CONFIGURED:
+            timeout = self._config.acquire_timeout
         line, stock, counters = self._line, self._stock, self._counters
         began = self._now()
         stock.refuse_at_once(began)
         if not line.waiters:
             stock.opener.line_forms()
         waiter = line.line_up(began)
-        stock.serve_line(eager=timeout == 0)
-        waits = not waiter.future.done() and timeout != 0
-        if timeout == 0:
-            line.time_out(waiter)
+        waits = False
         try:
-            info = await line.wait(waiter, self._config.acquire_timeout if timeout is CONFIGURED else timeout)
+            stock.serve_line(eager=timeout == 0)
+            waits = not waiter.future.done() and timeout != 0
+            if timeout == 0:
+                line.time_out(waiter)
+            info = await line.wait(waiter, timeout)
         except PoolError as error:
             counters.timeouts += isinstance(error, PoolTimeout)
             raise
         except BaseException:
+            line.abandon(waiter)
             counters.cancelled += 1
             raise
         finally:
@@ -247,6 +252,8 @@ class ConnectionPool(Generic[T]):
         self._using.record(now - began)
         info.leases -= 1
         info.last_used = now
+        if self._line.is_shared and not info.leases:  # it had room for more
+            self._line.discard(info)
         if self._listeners:
             self._emit(events.Released, info, now - began)
         if not is_wanted:
@@ -285,7 +292,7 @@ class ConnectionPool(Generic[T]):
             return says_broken(exc, cancellation_breaks=self._config.max_shares == 1)
         try:
             return bool(self._judge_broken(info.connection, exc))
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             return True
 
     def _watch(self, info: PooledConnection[T]) -> Watch[T]:
@@ -295,14 +302,14 @@ class ConnectionPool(Generic[T]):
         """A lease was garbage-collected while held: at any moment, in any thread, so the rest is for the loop."""
         if info.place is not LEASED or (watch is not None and watch.is_reclaimed):
             return  # it was taken away from its holder already
+        if not self._loop.is_closed() and not self._is_forked:
+            self._loop.call_soon_threadsafe(self._stock.lost, info, watch)
         stack = f"; acquired at:\n{watch.stack}" if watch is not None and watch.stack else ""
         warnings.warn(
             f"a lease of pool {self.name!r} was dropped without being released: use `async with pool.acquire()`{stack}",
             ResourceWarning,
             stacklevel=3,
         )
-        if not self._loop.is_closed() and not self._is_forked:
-            self._loop.call_soon_threadsafe(self._stock.lost, info, watch)
 
     # ------------------------------------------------------------------------------------------ open and close
 
@@ -330,8 +337,10 @@ class ConnectionPool(Generic[T]):
                 raise error
         except BaseException:
             if before is not OPEN:
+                stock = self._stock
                 await self._undo_open()
-                self._state = before
+                if self._stock is stock and self._state is State.CLOSED:  # nobody has opened it again meanwhile
+                    self._state = before
             raise
 
     async def _undo_open(self) -> None:
@@ -436,15 +445,16 @@ class ConnectionPool(Generic[T]):
         self._line.pause()
 
     def __del__(self) -> None:
-        if self._state is OPEN and not self._is_forked:
-            warnings.warn(
-                f"pool {self.name!r} was dropped without being closed: use `async with pool` or `await pool.close()`",
-                ResourceWarning,
-                source=self,
-                stacklevel=2,
-            )
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(_dissolve, self._stock)
+        if self._state is not OPEN or self._is_forked:
+            return
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_dissolve, self._stock)
+        warnings.warn(
+            f"pool {self.name!r} was dropped without being closed: use `async with pool` or `await pool.close()`",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
 
     # ------------------------------------------------------------------------------------------------ control
 
@@ -453,10 +463,11 @@ class ConnectionPool(Generic[T]):
 
         Leased ones are replaced when they come back; this does not wait for them.
         """
-        _check_seconds("over", over)
+        _check_seconds("over", over, allows_none=False)
         self._ensure_open()
         self._stock.drain(over)
         self._emit(events.Drained, over)
+        await asyncio.sleep(0)  # so that closing has begun when this returns
 
     async def check(self) -> int:
         """Validates all idle connections now; returns how many had to be replaced."""
@@ -543,10 +554,11 @@ class ConnectionPool(Generic[T]):
         )
 
 
-def _check_seconds(name: str, value: object) -> None:
+def _check_seconds(name: str, value: object, *, allows_none: bool = True) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (is_number and value >= 0):  # type: ignore[operator]
-        raise ValueError(f"{name}={value!r} is not allowed: it must be a number of seconds, 0 or more, or None")
+    if not (is_number and value >= 0) and not (value is None and allows_none):  # type: ignore[operator]
+        or_none = ", or None" if allows_none else ""
+        raise ValueError(f"{name}={value!r} is not allowed: it must be a number of seconds, 0 or more{or_none}")
 
 
 def _dissolve(stock: Stock[Any]) -> None:

@@ -71,7 +71,7 @@ class Stock(Generic[T]):
         self._is_closed = False
         #: Done when the last connection of a closing pool is gone.
         self.emptied: asyncio.Future[None] = lifecycle.loop.create_future()
-        line.server, line.loop = self, lifecycle.loop
+        line.move_to(self, lifecycle.loop)
         self.watches: Watches[T] = Watches(name, config, counters, emit, self._reclaim)
         self.opener: Opener[T] = Opener(self, line, lifecycle, counters, refusals, open_time)
         self.health: Health[T] = Health(self, line, lifecycle)
@@ -100,7 +100,8 @@ class Stock(Generic[T]):
     @property
     def _oversize(self) -> int:
         """Connections above `max_size`, after a shrink."""
-        return self.alive + len(self.opener.attempts) - self.config.max_size
+        staying = sum(info.expires_at != -inf for info in self.connections)
+        return staying + len(self.opener.attempts) - self.config.max_size
 
     def supply(self, now: float) -> Supply:
         coming = [info.covers_until for info in self.health.in_care if info.covers_until > now]
@@ -139,7 +140,8 @@ class Stock(Generic[T]):
             raise self._refusals.unavailable(0.0, outage.error)
         if limit is not None:
             # Callers beyond what the pool can carry at all: only they queue for a return.
-            carries = self.config.max_size * self.config.max_shares
+            room = self.config.max_size - len(self.connections)
+            carries = room * self.config.max_shares + sum(max(i.capacity, i.leases) for i in self.connections)
             if self.line.waiting + self.in_use + 1 - carries > limit:
                 self.counters.rejected += 1
                 raise self._refusals.full(limit)
@@ -147,14 +149,17 @@ class Stock(Generic[T]):
     def serve_line(self, *, eager: bool = False) -> None:
         """What is idle for those who wait: at once if it is fresh, else after a check; and new ones for the rest."""
         line, now = self.line, self.now()
-        while not line.empty() and line.waiting > self.health.checking and not line.is_paused:
+        while line.waiters and not line.empty() and not line.is_paused:
             info = line.pop()
             if now >= info.expires_at:
                 self.retire(info, info.expires_as)
             elif now < info.fresh_until or info.leases:
                 self.give(info, now)
-            else:
+            elif line.waiting > self.health.checks_to_count_on(now):
                 self.health.check(info)
+            else:
+                line.put_back(info)
+                break
         self.opener.review(eager=eager)
 
     def timed_out(self, waiter: Waiter[T]) -> PoolError:
@@ -218,14 +223,12 @@ class Stock(Generic[T]):
             return False
         try:
             rest = self.lifecycle.begin_reset(info.connection)
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
             log.debug("pool %r: a reset failed: %s", self.name, type(exc).__name__)
             self.retire(info, Reason.RESET_FAILED)
             return False
         if rest is None:
             return True
-        if self.line.is_shared:  # it had room for more leases
-            self.line.discard(info)
         self.health.reset(info, rest, covers_until=now + self.opener.patience())
         return False
 
@@ -234,7 +237,7 @@ class Stock(Generic[T]):
         if info.capacity != 1 and not self.line.is_shared:
             self.line.share()
             self._features_changed()
-        if info.place in (Place.IDLE, Place.LEASED):
+        if info.place is Place.IDLE or info.leases:
             self.line.discard(info)
             if info.leases < info.capacity and self.now() < info.expires_at:
                 self.line.put_nowait(info, self.now())
@@ -307,7 +310,8 @@ class Stock(Generic[T]):
 
     def lost(self, info: PooledConnection[T], watch: Watch[T] | None) -> None:
         """A lease was garbage-collected while it was held."""
-        if info.place is Place.LEASED:
+        if info.place is Place.LEASED and not (watch is not None and watch.is_reclaimed):
+            self.counters.leaks += 1
             if watch is not None:
                 self.watches.forget(watch)
             self._take_from_holder(info, watch.since if watch else info.last_used, Reason.LOST)

@@ -169,3 +169,15 @@ async def test_a_caller_may_release_in_another_task(make_pool):
 
     await asyncio.create_task(elsewhere())
     assert pool.stats()["available"] == 1
+
+
+async def test_an_acquisition_can_be_made_a_task(make_pool):
+    pool = make_pool(Backend(), max_size=1)
+    lease = await asyncio.create_task(pool.acquire())
+    waiter = asyncio.create_task(pool.acquire())
+    await settle()
+    assert pool.stats()["waiting"] == 1
+    waiter.cancel()
+    await settle()
+    assert (waiter.cancelled(), pool.stats()["waiting"]) == (True, 0)
+    lease.release()

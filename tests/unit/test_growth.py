@@ -143,3 +143,27 @@ async def test_a_caller_may_take_the_connection_that_was_opened_for_another(make
     assert now() - start == pytest.approx(0.8)
     assert first.exception() is not None
     assert len(backend.attempts) == 1
+
+
+async def test_an_open_that_hangs_is_seen_through_as_soon_as_another_has_worked(make_pool):
+    backend = Backend(opens=Step(delay=0.01))
+    backend.next_opens.append(Step(hang=True))
+    pool = make_pool(backend, max_size=5, open_timeout=60)
+    first = take(pool)
+    await asyncio.sleep(0.001)
+    start = now()
+    second = take(pool)
+    leases = await asyncio.gather(first, second)
+    assert now() - start < 0.1
+    for lease in leases:
+        lease.release()
+
+
+async def test_a_wrong_idea_of_how_long_opening_takes_does_not_open_for_everybody(make_pool):
+    backend = Backend(opens=Step(delay=0.15))
+    backend.next_opens.extend(Step() for _ in range(5))
+    pool = make_pool(backend, min_size=5, max_size=50)
+    await pool.open()
+    await asyncio.gather(*(hold(pool, 0.002) for _ in range(50)))
+    await asyncio.sleep(1)
+    assert pool.stats()["size"] <= 10

@@ -225,3 +225,13 @@ async def test_closing_a_suspended_pool_releases_the_line(make_pool):
     await settle()
     await pool.close()
     assert isinstance(waiter.exception(), PoolClosed)
+
+
+async def test_a_spread_drain_replaces_the_leased_when_they_come_back(make_pool):
+    pool = make_pool(Backend(), min_size=2, max_size=2)
+    await pool.open()
+    lease = await pool.acquire()
+    await pool.drain(over=100)
+    lease.release()
+    await settle()
+    assert pool.stats()["closed_by"]["drained"] == 1
