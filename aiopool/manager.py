@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from inspect import isawaitable
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -24,11 +25,12 @@ CLOSE_TIMEOUT = 60.0
 
 
 class Pool(Protocol):
-    """What a manager needs of a pool: `ConnectionPool`, every adapter, or a class of your own."""
+    """What a manager needs of a pool: `ConnectionPool`, every adapter, or a class of your own.
 
-    async def open(self) -> Any: ...
+    `close` may be a plain method, too; and if there is an `open`, plain or not, the manager calls it.
+    """
 
-    async def close(self) -> Any: ...
+    def close(self) -> Any: ...
 
     def stats(self) -> Mapping[str, Any]: ...
 
@@ -77,7 +79,7 @@ class PoolManager:
         """Add a pool under a name of its own; a second pool of that name is a `ValueError`."""
         if not isinstance(name, str) or not name:
             raise TypeError(f"a pool's name must be a string that is not empty, not {name!r}")
-        for method in ("open", "close", "stats"):
+        for method in ("close", "stats"):
             if isinstance(pool, type) or not callable(getattr(pool, method, None)):
                 what = f"the class {pool.__name__}" if isinstance(pool, type) else type(pool).__name__
                 raise TypeError(f"pool {name!r}: {what} is no pool: it has no {method}() to call")
@@ -139,7 +141,8 @@ class PoolManager:
         opened: list[str] = []
         for name, pool in list(self._pools.items()):
             try:
-                await pool.open()
+                if (open_it := getattr(pool, "open", None)) is not None:  # others open when they are first used
+                    await _result(open_it())
             except BaseException as exc:
                 self._tell(await self._close(opened, shield=True), beside=exc)
                 raise
@@ -177,7 +180,7 @@ class PoolManager:
         for name in reversed(list(names)):
             try:
                 with anyio.move_on_after(CLOSE_TIMEOUT, shield=shield) as scope:
-                    await self._pools[name].close()
+                    await _result(self._pools[name].close())
                 if scope.cancelled_caught:
                     raise TimeoutError(f"close() did not end within {CLOSE_TIMEOUT:g}s; bound it in the pool")
             except Exception as error:
@@ -201,3 +204,8 @@ class PoolManager:
 
 #: The manager of a program that needs only one.
 pools = PoolManager()
+
+
+async def _result(outcome: Any) -> Any:
+    """Of a method that may be a coroutine function or a plain one."""
+    return await outcome if isawaitable(outcome) else outcome

@@ -54,6 +54,8 @@ def _section(document: Document) -> Mapping[Any, Any]:
     if not isinstance(data, Mapping):
         document.refuse((), "must be a table of keys and values, with `pools:` among the keys")
         return {}
+    if document.file is None and not set(SECTIONS) & set(data) and all(isinstance(v, Mapping) for v in data.values()):
+        return data  # a mapping of pools, without the rest of a file around it
     unknown = [str(key) for key in data if key not in SECTIONS and not str(key).startswith("x-")]
     for key in unknown:
         document.refuse((key,), f"is not known here{suggest(key, SECTIONS)}")

@@ -82,7 +82,7 @@ def test_the_view_of_the_pools_cannot_be_written() -> None:
         manager.pools["b"] = StubPool()  # type: ignore[index]
 
 
-@pytest.mark.parametrize("missing", ["open", "close", "stats"])
+@pytest.mark.parametrize("missing", ["close", "stats"])
 def test_what_lacks_a_method_is_refused_when_it_is_registered_not_when_it_is_closed(missing: str) -> None:
     pool: Any = StubPool()
     setattr(pool, missing, None)
@@ -90,6 +90,23 @@ def test_what_lacks_a_method_is_refused_when_it_is_registered_not_when_it_is_clo
     with pytest.raises(TypeError, match=rf"'x': StubPool is no pool: it has no {missing}\(\)"):
         manager.register("x", pool)
     assert "x" not in manager
+
+
+async def test_a_pool_may_open_itself_and_close_with_a_plain_method() -> None:
+    class Plain:
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+        def stats(self) -> dict[str, int]:
+            return {"size": 1}
+
+    manager, pool = PoolManager(), Plain()
+    manager.register("plain", pool)
+    async with manager:
+        assert manager.stats()["plain"]["size"] == 1
+    assert pool.is_closed
 
 
 def test_a_class_is_no_pool() -> None:

@@ -555,3 +555,8 @@ def test_the_pools_of_a_configuration_are_scraped() -> None:
         assert registry.get_sample_value("connection_pool_size", {"pool_name": name}) == 0
     count = registry.get_sample_value("connection_pool_wait_seconds_count", {"pool_name": "database"})
     assert count == 0
+
+
+def test_a_mapping_of_pools_needs_no_file_around_it() -> None:
+    manager = PoolManager.from_config({"db": {"dsn": "postgresql://u@h/d"}}, env={})
+    assert list(manager) == ["db"]
