@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from aiopool.errors import PoolConfigError
 
@@ -86,7 +86,7 @@ class PoolConfig:
             )
 
 
-def _is_count(value: object, floor: int) -> bool:
+def _is_count(value: object, floor: int) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= floor
 
 
