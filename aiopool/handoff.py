@@ -74,9 +74,9 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         self._is_paused = False
         self._is_shared = is_shared
         #: The stack, as long as a newcomer may take from its top; otherwise an empty list: one question, not three.
-        self._top: list[PooledConnection[T]] = self._queue
+        self.top: list[PooledConnection[T]] = self._queue
         #: What is put may simply go on top: nobody waits, nothing is paused or shared.
-        self._is_calm = True
+        self.is_calm = True
         #: When the line last moved.
         self.moved_at = float("-inf")
         self._look()
@@ -99,7 +99,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     def get_nowait(self) -> PooledConnection[T]:
         """Takes what is to be lent next; raises `asyncio.QueueEmpty` if there is none or if others wait for it."""
         try:
-            return self._top.pop()
+            return self.top.pop()
         except IndexError:
             raise asyncio.QueueEmpty from None
 
@@ -116,7 +116,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def put_nowait(self, item: PooledConnection[T], now: float = 0.0) -> None:
         """To the head of the line, at the time `now`; what nobody waits for goes onto the stack."""
-        if self._is_calm:
+        if self.is_calm:
             item.place = IDLE
             self._queue.append(item)
             return
@@ -261,8 +261,8 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     def _look(self) -> None:
         """Decides beforehand what the fast path may do."""
         is_open = not self.waiters and not self._is_paused
-        self._top = self._queue if is_open else []
-        self._is_calm = is_open and not self._is_shared
+        self.top = self._queue if is_open else []
+        self.is_calm = is_open and not self._is_shared
 
     def is_among_first(self, waiter: Waiter[T], count: int) -> bool:
         return any(other is waiter for other in islice(self.waiters, count))

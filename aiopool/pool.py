@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import warnings
-from asyncio import QueueEmpty
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -27,7 +26,7 @@ from anyio import CancelScope
 
 from aiopool import events
 from aiopool.config import PoolConfig
-from aiopool.connection import LEASED, PooledConnection
+from aiopool.connection import IDLE, LEASED, PooledConnection
 from aiopool.errors import PoolError, PoolTimeout
 from aiopool.handoff import HandoffQueue
 from aiopool.home import clock_of, residents
@@ -153,10 +152,9 @@ class ConnectionPool(Generic[T]):
     def _take(self) -> PooledConnection[T] | None:
         """The fast path: what is idle, if it needs no check and nobody waits for it."""
         line = self._line
-        try:
-            info = line.get_nowait()
-        except QueueEmpty:
+        if not line.top:
             return None
+        info = line.top.pop()  # this is `line.get_nowait()`, without the call
         now = self._now()
         if now >= info.fresh_until or get_ident() != self._thread or not self._loop.is_running():
             line.put_back(info)
@@ -228,7 +226,11 @@ class ConnectionPool(Generic[T]):
         if self._fresh_for is not None:
             fresh_until = now + self._fresh_for
             info.fresh_until = fresh_until if fresh_until < info.expires_at else info.expires_at
-        self._line.put_nowait(info, now)
+        if self._line.is_calm:  # this is `line.put_nowait(info)`, without the call
+            info.place = IDLE
+            self._line.top.append(info)
+        else:
+            self._line.put_nowait(info, now)
 
     def _release_with_care(
         self,
