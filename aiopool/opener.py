@@ -148,6 +148,11 @@ class Opener(Generic[T]):
         self.review()
         return reached
 
+    def was_stillborn(self) -> None:
+        """What was opened has ended before its first use: back off, or we would open in a circle."""
+        error = ConnectionError("the connection ended by itself before it was used")
+        self.outage.failed(self._host.now(), error, is_fatal=False)
+
     def review(self, *, eager: bool = False) -> None:
         """Opens as many as are lacking now. `eager`: don't count on returns."""
         if self.slots.locked() and self.outage.since is None and self._line.empty():

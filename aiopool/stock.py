@@ -32,6 +32,9 @@ T = TypeVar("T")
 #: Torn down rather than closed politely: the peer may be dead, or somebody may still be using it.
 _ABRUPT = {Reason.INVALID, Reason.BROKEN, Reason.RECLAIMED, Reason.LOST, Reason.RESET_FAILED}
 
+#: A context manager that ends by itself sooner than this, in seconds, and unused, has not really opened.
+STILLBORN = 1.0
+
 log = logging.getLogger("aiopool")
 
 
@@ -400,4 +403,6 @@ def _owner_ended(stock: weakref.ref[Any], info: PooledConnection[Any]) -> None:
     """The context manager of a connection has ended. If the pool did not ask for it, the connection is dead."""
     target = stock()
     if target is not None and info.place not in (Place.CLOSING, Place.GONE):
+        if info.use_count == 0 and target.now() - info.created_at < STILLBORN:
+            target.opener.was_stillborn()
         target.retire_from_anywhere(info, Reason.LOST)

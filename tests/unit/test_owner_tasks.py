@@ -138,3 +138,23 @@ async def test_a_session_that_starts_too_late_and_ends_badly_keeps_no_slot(make_
     # Given up after one second, there after another half, left within two, and then the next attempt.
     assert 1.5 <= await hold(pool) <= 1 + 0.5 + 2 + 0.5
     assert backend.connections[0].closed
+
+
+async def test_a_session_that_ends_as_soon_as_it_is_open_is_not_opened_in_a_circle(make_pool):
+    backend = Backend()
+
+    @asynccontextmanager
+    async def stillborn():
+        connection = await backend.open()
+        try:
+            async with anyio.create_task_group() as group:
+                group.cancel_scope.cancel()
+                yield connection
+        finally:
+            await backend.close(connection)
+
+    pool = make_pool(backend, factory=stillborn, min_size=1, max_size=1)
+    await pool.open(wait=False)
+    await asyncio.sleep(10)
+    assert len(backend.connections) < 1000
+    await pool.close(timeout=0)
