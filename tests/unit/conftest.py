@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from aiopool.testing.loop import SimulationLoop
 from tests.fakes import Backend, settle
-from tests.virtual_clock import VirtualClockLoop
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"virtual": VirtualClockLoop}
+    return {"virtual": SimulationLoop}
 
 
 def forget_failed_predecessors() -> None:

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from aiopool import Opened, PoolTimeout, Released
+from aiopool.testing.loop import SimulationLoop
 from tests.fakes import Backend, Step, hold, settle, take, timed
-from tests.virtual_clock import VirtualClockLoop
 
 
 def test_callers_time_out_in_a_pool_that_was_opened_again_on_another_loop():
@@ -25,7 +25,7 @@ def test_callers_time_out_in_a_pool_that_was_opened_again_on_another_loop():
         return waited
 
     for _ in range(2):
-        loop = VirtualClockLoop()
+        loop = SimulationLoop()
         assert loop.run_until_complete(wait_in_line()) == pytest.approx(3)
         loop.close()
 

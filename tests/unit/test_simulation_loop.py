@@ -4,17 +4,17 @@ import asyncio
 
 import pytest
 
+from aiopool.testing.loop import SimulationLoop, Stuck
 from tests.fakes import Backend, Step, now, settle, timed
-from tests.virtual_clock import Stuck, VirtualClockLoop
 
 
 def run(coroutine):
-    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+    with asyncio.Runner(loop_factory=SimulationLoop) as runner:
         return runner.run(coroutine)
 
 
-async def test_unit_tests_run_on_the_virtual_clock():
-    assert isinstance(asyncio.get_running_loop(), VirtualClockLoop)
+async def test_unit_tests_run_on_a_virtual_clock():
+    assert isinstance(asyncio.get_running_loop(), SimulationLoop)
     start = now()
     await asyncio.sleep(3600)
     assert now() == start + 3600
@@ -79,3 +79,40 @@ async def test_a_step_may_ignore_its_cancellation_for_a_while():
     opening.cancel()
     elapsed, connection = await timed(opening)
     assert (elapsed, connection.id) == (7, 0)
+
+
+def order_of_ten(seed):
+    async def main():
+        order = []
+        for n in range(10):
+            asyncio.get_running_loop().call_soon(order.append, n)
+        await settle()
+        return order
+
+    with asyncio.Runner(loop_factory=lambda: SimulationLoop(seed)) as runner:
+        return runner.run(main())
+
+
+def test_without_a_seed_callbacks_run_in_their_order():
+    assert order_of_ten(None) == list(range(10))
+
+
+def test_a_seed_decides_the_order_and_decides_alike_each_time():
+    orders = [order_of_ten(seed) for seed in range(20)]
+    assert orders == [order_of_ten(seed) for seed in range(20)]
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert len({tuple(order) for order in orders}) > 15
+
+
+def test_what_is_asked_after_each_step_may_end_the_run():
+    def ask():
+        assert loop.time() < 2000, "a rule is broken"
+
+    loop = SimulationLoop()
+    loop.after_step = ask
+    sleeper = loop.create_task(asyncio.sleep(3600))
+    with pytest.raises(AssertionError, match="a rule is broken"):
+        loop.run_until_complete(sleeper)
+    loop.after_step = None
+    loop.run_until_complete(sleeper)
+    loop.close()
