@@ -19,7 +19,7 @@ from aiopool import embedded
 from aiopool.adapters.postgres import SESSION_RESET, DatabasePool
 from aiopool.config import PoolConfig
 from aiopool.errors import LeaseExpired, PoolClosed, PoolConfigError, PoolTimeout, PoolUnavailable
-from tests.integration.proxy import Proxy
+from aiopool.testing import FaultProxy
 
 ONE = PoolConfig(min_size=1, max_size=1, validate_after=None)
 
@@ -276,7 +276,7 @@ class TestTransactions:
         assert await db.fetchval("select 1") == 1
 
     async def test_they_cost_a_begin_and_a_commit_and_nothing_else(self, postgres: embedded.PostgresServer) -> None:
-        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, reset="transaction") as db:
+        async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, reset="transaction") as db:
             before = proxy.sent
             async with db.transaction():
                 pass
@@ -359,7 +359,7 @@ class TestSessionReset:
 
     @pytest.mark.parametrize("left_behind", ["select 1", "begin", "begin; select pg_advisory_lock(4711)"])
     async def test_it_takes_one_round_trip(self, postgres: embedded.PostgresServer, left_behind: str) -> None:
-        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE) as db:
+        async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE) as db:
             async with db.connection() as connection:
                 await connection.execute(left_behind)
                 before = proxy.sent
@@ -367,24 +367,24 @@ class TestSessionReset:
             assert proxy.sent - before == 1
 
     async def test_a_release_does_not_wait_for_it(self, postgres: embedded.PostgresServer) -> None:
-        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE) as db:
+        async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE) as db:
             lease = await db.connection()
-            proxy.fall_silent()
+            proxy.silence()
             began = time.monotonic()
             lease.release()
             assert time.monotonic() - began < 0.01
-            proxy.speak()
+            proxy.pass_through()
             assert await db.fetchval("select 1") == 1
             assert db.stats()["opened"] == 1
 
     async def test_one_that_cannot_end_costs_the_connection(self, postgres: embedded.PostgresServer) -> None:
         config = PoolConfig(min_size=0, max_size=1, reset_timeout=0.2)
-        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
+        async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
             lease = await db.connection()
-            proxy.fall_silent()
+            proxy.silence()
             lease.release()
             await eventually(lambda: db.stats()["closed_by"]["reset_failed"] == 1)
-            proxy.speak()
+            proxy.pass_through()
             assert await db.fetchval("select 1") == 1
 
     async def test_a_statement_timeout_of_one_caller_does_not_hurt_the_next(self, db: DatabasePool) -> None:
@@ -400,7 +400,7 @@ class TestOtherResets:
     async def test_transaction_sends_nothing_when_no_transaction_is_open(
         self, postgres: embedded.PostgresServer
     ) -> None:
-        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, reset="transaction") as db:
+        async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, reset="transaction") as db:
             async with db.connection() as connection:
                 await connection.execute("set work_mem = '9MB'")
                 before = proxy.sent
@@ -433,7 +433,7 @@ class TestOtherResets:
     async def test_none_sends_nothing_and_never_lends_an_open_transaction(
         self, postgres: embedded.PostgresServer
     ) -> None:
-        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, reset="none") as db:
+        async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, reset="none") as db:
             async with db.connection() as connection:
                 await connection.execute("set work_mem = '9MB'")
                 before = proxy.sent
@@ -534,18 +534,18 @@ class TestCancellation:
     async def test_a_cancelled_caller_does_not_wait_for_the_server(self, postgres: embedded.PostgresServer) -> None:
         config = PoolConfig(min_size=0, max_size=1, reset_timeout=0.3, validate_after=None)
         for work in (lambda db: db.fetchval("select pg_sleep(5)"), sleep_in_transaction):
-            async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
+            async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
                 await db.fetchval("select 1")
                 task: asyncio.Task[Any] = asyncio.create_task(work(db))
                 await asyncio.sleep(0.1)
-                proxy.fall_silent()
+                proxy.silence()
                 task.cancel()
                 began = time.monotonic()
                 with pytest.raises(asyncio.CancelledError):
                     await task
                 assert time.monotonic() - began < 0.1
                 await eventually(lambda db=db: db.stats()["closed_by"]["reset_failed"] == 1)  # type: ignore[misc]
-                proxy.speak()
+                proxy.pass_through()
                 assert await db.fetchval("select 1") == 1
 
     @pytest.mark.parametrize("reset", ["session", "transaction", "none"])
@@ -668,10 +668,10 @@ class TestLostConnections:
 
     async def test_the_check_finds_one_that_died_in_silence(self, postgres: embedded.PostgresServer) -> None:
         config = PoolConfig(min_size=1, max_size=1, validate_timeout=0.2)
-        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
-            proxy.fall_silent()
+        async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
+            proxy.silence()
             assert await db.check() == 1
-            proxy.speak()
+            proxy.pass_through()
             assert await db.fetchval("select 1") == 1
 
     async def test_a_validation_that_leaves_a_transaction_open_is_no_good(
@@ -752,13 +752,13 @@ class TestOpening:
 
     async def test_an_open_that_hangs_is_bounded_by_open_timeout(self, postgres: embedded.PostgresServer) -> None:
         config = PoolConfig(min_size=0, max_size=1, open_timeout=0.2, unavailable_after=0.3)
-        async with Proxy(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
-            proxy.fall_silent()
+        async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
+            proxy.silence()
             began = time.monotonic()
             with pytest.raises(PoolUnavailable):
                 await db.fetchval("select 1")
             assert time.monotonic() - began < 2
-            proxy.speak()
+            proxy.pass_through()
 
 
 async def fail_after(db: DatabasePool, statement: str) -> None:

@@ -15,7 +15,7 @@ from aiopool import embedded
 from aiopool.adapters.redis import RedisPool
 from aiopool.config import PoolConfig
 from aiopool.errors import PoolClosed, PoolConfigError, PoolTimeout, PoolUnavailable
-from tests.integration.proxy import Proxy
+from aiopool.testing import FaultProxy
 
 
 @pytest_asyncio.fixture
@@ -66,7 +66,10 @@ async def test_answers_are_text_unless_told_otherwise(redis_server: embedded.Red
 
 
 async def test_host_and_port_do_as_well_as_a_url(redis_server: embedded.RedisServer) -> None:
-    async with Proxy(redis_server.url) as proxy, RedisPool(host="127.0.0.1", port=proxy.port, db=3) as cache:
+    async with (
+        FaultProxy.before(redis_server.url) as proxy,
+        RedisPool(host="127.0.0.1", port=proxy.port, db=3) as cache,
+    ):
         assert (await cache.client.client_info())["db"] == 3
 
 
@@ -102,7 +105,7 @@ async def test_a_caller_that_gets_no_connection_in_time_gets_a_pool_timeout(
 
 
 async def test_no_more_connections_than_allowed_are_opened(redis_server: embedded.RedisServer) -> None:
-    async with Proxy(redis_server.url) as proxy, RedisPool(proxy.url, max_connections=5) as cache:
+    async with FaultProxy.before(redis_server.url) as proxy, RedisPool(proxy.url, max_connections=5) as cache:
         values = await asyncio.gather(*(cache.client.incr("n") for _ in range(200)))
         assert len(set(values)) == 200
         assert proxy.connections == 5
@@ -137,8 +140,8 @@ async def test_open_fails_early_with_the_cause(redis_server: embedded.RedisServe
 
 
 async def test_open_is_bounded_by_open_timeout(redis_server: embedded.RedisServer) -> None:
-    async with Proxy(redis_server.url) as proxy:
-        proxy.fall_silent()
+    async with FaultProxy.before(redis_server.url) as proxy:
+        proxy.silence()
         began = time.monotonic()
         with pytest.raises(PoolUnavailable):
             await RedisPool(proxy.url, config=PoolConfig(open_timeout=0.2)).open()
