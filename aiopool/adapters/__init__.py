@@ -34,9 +34,29 @@ def missing_driver(driver: str, extra: str) -> ImportError:
 def complaint(error: Exception, address: str | None) -> str:
     """What a driver says of an address, as " (…)"; nothing if a word of it may be from the password there."""
     known = {"postgres", "postgresql", "redis", "rediss", "unix", "sslmode"}
-    address = address or ""
-    secret = _words(address) | _words(unquote(address))
-    return "" if secret & _words(str(error)) - known else f" ({error})"
+    return "" if (_words_of(address) & _words(str(error))) - known else f" ({error})"
+
+
+def hush(error: BaseException, *secrets: str | None) -> None:
+    """Take its words from an error, and from those that hang on it, if one may be from these passwords.
+
+    Servers and proxies that don't know a command repeat its arguments, and be it a login.
+    """
+    words = {word for secret in secrets for word in _words_of(secret)}
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        exc = pending.pop()
+        if exc is None or id(exc) in seen:
+            continue
+        seen.add(id(exc))
+        if words & _words(f"{exc} {exc!r}"):
+            exc.args = ("its words repeat a part of the password and are not told",)
+        pending += [exc.__cause__, exc.__context__]
+
+
+def _words_of(secret: str | None) -> set[str]:
+    return _words(secret or "") | _words(unquote(secret or ""))
 
 
 def _words(text: str) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
+from hypothesis import settings
 
 from aiopool import embedded
 
@@ -19,3 +20,7 @@ async def postgres() -> AsyncIterator[embedded.PostgresServer]:
 async def https_server() -> AsyncIterator[embedded.HTTPSServer]:
     async with embedded.https() as server:
         yield server
+
+
+# For a longer run: pytest tests/security --hypothesis-profile=thorough
+settings.register_profile("thorough", max_examples=10_000, deadline=None)
