@@ -1,47 +1,189 @@
-"""`RedisPool`: Redis through redis-py's asyncio client."""
+"""Redis through redis-py: its own client, on connections that live in our pool.
+
+`RedisPool` is the class that most callers want. `RedisConnectionPool` takes the place of redis-py's pools in code
+that builds its clients itself.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import time
-from types import TracebackType
-from typing import Any, Self, TypedDict, cast
+import socket
+from dataclasses import replace
+from typing import Any, cast
 
-from aiopool.adapters import complaint, missing_driver
+from aiopool.adapters import complaint
+from aiopool.adapters._redispy import (
+    AbstractConnection,
+    BookkeepingConnection,
+    Client,
+    Connection,
+    ConnectionLost,
+    ExponentialWithJitterBackoff,
+    NoBackoff,
+    Retry,
+    is_fatal,
+    keeping_books,
+)
+from aiopool.adapters._redispy import ConnectionPool as RedisPyPool
+from aiopool.adapters.face import PoolFace
 from aiopool.config import PoolConfig
-from aiopool.errors import PoolClosed, PoolConfigError, PoolTimeout, PoolUnavailable
-
-try:
-    import redis.asyncio as redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import ExponentialWithJitterBackoff
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import RedisError
-except ModuleNotFoundError as exc:
-    if exc.name != "redis":
-        raise
-    raise missing_driver("redis", "redis") from None
+from aiopool.errors import LeaseExpired, PoolClosed, PoolConfigError, PoolError, PoolTimeout, PoolUnavailable
+from aiopool.lease import Lease
+from aiopool.pool import ConnectionPool
+from aiopool.stats import Reason
 
 DEFAULT_MAX_CONNECTIONS = 50
+#: Seconds for the server to answer, beyond what a blocking command allows itself. Longer than any command should
+#: keep a server that does one thing at a time; short enough for a caller to notice that it has gone silent.
+SOCKET_TIMEOUT = 5.0
+#: Only after a connection was lost: what got no answer in time is not sent again, the server may be at it still.
 RETRIES = 3
 
 _numbers = itertools.count(1)
 
 
-class RedisStats(TypedDict):
-    """What redis-py's pool knows of itself; each key means what it means in `PoolStats`."""
+class RedisConnectionPool(RedisPyPool):
+    """A pool for redis-py's clients: `redis.asyncio.Redis(connection_pool=RedisConnectionPool.from_url(...))`.
 
-    name: str
-    size: int
-    available: int
-    in_use: int
-    waiting: int
-    min_size: int
-    max_size: int
+    Takes the keywords of redis-py's pools and connections; `timeout`, as of its blocking pool, is `acquire_timeout`.
+    `pool` is the `ConnectionPool` in which the connections live. Raises `PoolConfigError` if sizes contradict.
+    """
+
+    pool: ConnectionPool[BookkeepingConnection]
+
+    def __init__(
+        self,
+        connection_class: type[AbstractConnection] = Connection,
+        max_connections: int | None = None,
+        *,
+        timeout: float | None = None,
+        config: PoolConfig | None = None,
+        name: str | None = None,
+        **connection_kwargs: Any,
+    ) -> None:
+        config = _sized(config, max_connections, timeout)
+        #: Those that are open, and the leases of those that redis-py has.
+        self._open: dict[BookkeepingConnection, None] = {}
+        self._leases: dict[BookkeepingConnection, Lease[BookkeepingConnection]] = {}
+        super().__init__(
+            keeping_books(connection_class),
+            config.max_size,
+            **{**_defaults(connection_class, config), **connection_kwargs},
+        )
+        self.pool = ConnectionPool(
+            self._connect,
+            config,
+            validator=BookkeepingConnection.answers,
+            resetter=lambda connection: connection.clean() if connection.is_dirty else None,
+            destroyer=self._disconnect,
+            aborter=self._abort,
+            is_broken=lambda connection, _: connection.is_unfit,
+            is_fatal=is_fatal,
+            name=name if name is not None else f"redis-{next(_numbers)}",
+        )
+
+    # -- what redis-py's clients call
+
+    async def get_connection(self, *_: Any, **__: Any) -> Any:
+        lease = await self.pool.acquire()
+        # Those that were closed while they were idle cost nobody an error; after so many, one may as well try.
+        for _attempt in range(self.pool.config.max_size):
+            if lease.connection.is_sound:
+                break
+            self.pool.evict(lease.connection)
+            lease.release()
+            lease = await self.pool.acquire()
+        self._leases[lease.connection] = lease
+        return lease.connection
+
+    async def release(self, connection: AbstractConnection) -> None:
+        # Must not await: redis-py calls this on the way out of a cancelled command.
+        self._leases.pop(cast(BookkeepingConnection, connection)).release()
+
+    def can_get_connection(self) -> bool:
+        stats = self.pool.stats()
+        return stats["available"] > 0 or stats["size"] + stats["opening"] < stats["max_size"]
+
+    def reset(self) -> None:
+        for connection in self._available_connections:
+            self.pool.evict(connection)
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Closes what is idle, and under their holders what is leased; the pool goes on."""
+        self.reset()
+        for connection in list(self._leases) if inuse_connections else ():
+            await connection.disconnect()
+
+    async def aclose(self) -> None:
+        """Closes the pool; unlike redis-py's, it stays closed until `pool.open()`."""
+        await self.pool.close()
+
+    async def re_auth_callback(self, token: Any) -> None:
+        """The credentials have changed: new connections log in with them, old ones go as they come back."""
+        if self._open:
+            await self.pool.drain()
+
+    @property
+    def _available_connections(self) -> list[Any]:
+        return [connection for connection in self._open if connection not in self._leases]
+
+    @_available_connections.setter
+    def _available_connections(self, _: Any) -> None:
+        """redis-py starts with an empty list of its own."""
+
+    @property
+    def _in_use_connections(self) -> set[Any]:
+        return set(self._leases)
+
+    @_in_use_connections.setter
+    def _in_use_connections(self, _: Any) -> None: ...
+
+    # -- what the pool calls
+
+    async def _connect(self) -> BookkeepingConnection:
+        connection = cast(BookkeepingConnection, self.make_connection())  # type: ignore[no-untyped-call]
+        # The pool itself tries again, with one backoff for all.
+        retry, connection.retry = connection.retry, Retry(NoBackoff(), 0)
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            connection.abort()
+            raise
+        connection.retry = retry
+        self._open[connection] = None
+        return connection
+
+    async def _disconnect(self, connection: BookkeepingConnection) -> None:
+        self._part(connection)
+        await connection.disconnect()
+
+    def _abort(self, connection: BookkeepingConnection) -> None:
+        self._part(connection)
+        connection.abort()
+
+    def _part(self, connection: BookkeepingConnection) -> None:
+        # Whoever still has it must not connect it again, to repeat a command: nobody would count that connection.
+        self._open.pop(connection, None)
+        connection.parting = lambda: self._parting(connection)
+
+    def _parting(self, connection: BookkeepingConnection) -> PoolError:
+        lease = self._leases.get(connection)
+        if lease is not None and lease.info.expires_as is Reason.POOL_CLOSED:
+            return PoolClosed(
+                f"pool {self.pool.name!r} was closed while this command ran: give `close()` a longer timeout, and "
+                "`await pool.open()` to use it again"
+            )
+        return LeaseExpired(
+            f"pool {self.pool.name!r} has closed this connection (max_hold={self.pool.config.max_hold}s): hold it for "
+            "a shorter time, or raise max_hold"
+        )
+
+    def __repr__(self) -> str:
+        # Never more than the name: the settings hold passwords.
+        return f"<{type(self).__name__} {self.pool.name!r}>"
 
 
-class RedisPool:
+class RedisPool(PoolFace[BookkeepingConnection]):
     """A pool of Redis connections, and the client on top of it.
 
         async with RedisPool("redis://localhost:6379/0") as cache:
@@ -66,27 +208,38 @@ class RedisPool:
         name: str | None = None,
         **connection_kwargs: Any,
     ) -> None:
-        self.config = config = _sized(config, max_connections)
-        self.name = name if name is not None else f"redis-{next(_numbers)}"
         settings: dict[str, Any] = {
             "decode_responses": True,
-            "socket_keepalive": True,
-            "socket_connect_timeout": config.open_timeout,
-            "health_check_interval": config.health_check_interval,
-            # redis-py's own client does so too; without it, each idle connection that died costs a command.
-            "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), RETRIES),
             "db": db,
             "password": password,
             **connection_kwargs,
-            "max_connections": config.max_size,
-            "timeout": config.acquire_timeout,
+            "max_connections": max_connections,
+            "config": config,
+            "name": name,
         }
-        if url is None:
-            self._connections = _Connections(host=host, port=port, **settings)
-        else:
-            self._connections = _from_url(url, settings)
-        self._connections.owner = self
-        self.client: redis.Redis = redis.Redis(connection_pool=self._connections)
+        connections = _connections(url, {"host": host, "port": port} if url is None else {}, settings)
+        self.pool = connections.pool
+        self.client: Client = Client(connection_pool=connections)
+
+    @property
+    def config(self) -> PoolConfig:
+        return self.pool.config
+
+    async def open(self, wait: bool = True, timeout: float | None = None) -> None:
+        """Start; with `wait`, return when `min_size` connections stand, and one at least, so that errors come early.
+
+        Raises `PoolUnavailable` if they can't be had within `timeout` seconds, by default `open_timeout`.
+        """
+        timeout = self.config.open_timeout if timeout is None else timeout
+        await self.pool.open(wait=wait, timeout=timeout)
+        if wait and not self.pool.stats()["size"]:
+            try:
+                (await self.pool.acquire(timeout)).release()
+            except BaseException as exc:
+                await self.close(0)
+                if not isinstance(exc, PoolTimeout):
+                    raise
+                raise PoolUnavailable(str(exc)) from exc.__cause__
 
     async def get(self, key: str) -> Any:
         """The value, or None."""
@@ -104,124 +257,65 @@ class RedisPool:
         """Delete keys; return how many there were."""
         return int(await self.client.delete(*keys)) if keys else 0
 
-    async def open(self) -> None:
-        """Open a first connection, so that errors come early: `PoolUnavailable`, with its cause."""
-        self._connections.reopen()
-        try:
-            async with asyncio.timeout(self.config.open_timeout):
-                await cast(Any, self.client.ping())
-        except (RedisError, OSError) as exc:
-            await self.close(0)
-            raise PoolUnavailable(
-                f"pool {self.name!r}: Redis could not be reached ({type(exc).__name__}); "
-                "check that it runs, its address and the password"
-            ) from exc
 
-    async def close(self, timeout: float | None = 10) -> None:
-        """Refuse newcomers and those in line, wait for running commands up to `timeout`, then disconnect."""
-        await self._connections.shut(timeout)
-
-    def stats(self) -> RedisStats:
-        in_use = len(self._connections._in_use_connections)
-        idle = sum(connection.is_connected for connection in self._connections._available_connections)
-        return {
-            "name": self.name,
-            "size": idle + in_use,
-            "available": idle,
-            "in_use": in_use,
-            "waiting": self._connections.waiting,
-            "min_size": 0,
-            "max_size": self.config.max_size,
-        }
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
-
-
-class _Connections(redis.BlockingConnectionPool):
-    """redis-py's own pool; what it adds is our errors, the number of those who wait, and an end."""
-
-    owner: RedisPool
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.waiting = 0
-        self.is_closed = False
-
-    async def get_connection(self, *args: Any, **kwargs: Any) -> Any:
-        began = time.monotonic()
-        waits = not self.can_get_connection()
-        self.waiting += waits
-        try:
-            return await super().get_connection(*args, **kwargs)  # type: ignore[no-untyped-call]
-        except RedisConnectionError as exc:
-            if str(exc) != "No connection available.":
-                raise
-            waited, stats = time.monotonic() - began, self.owner.stats()
-        finally:
-            self.waiting -= waits
-        figures = " ".join(f"{key}={value}" for key, value in stats.items() if key != "name")
-        raise PoolTimeout(
-            f"pool {self.owner.name!r}: no connection came free ({figures}, waited {waited:.2f}s); "
-            "raise max_connections, or hold connections for a shorter time",
-            waited=waited,
-            stats=stats,
-        )
-
-    def can_get_connection(self) -> bool:
-        # redis-py asks this of everybody who comes, and again of those in line whenever something happens.
-        if self.is_closed:
-            raise PoolClosed(f"pool {self.owner.name!r} is closed; open() it again before use")
-        return bool(super().can_get_connection())
-
-    def reopen(self) -> None:
-        self.is_closed = False
-        for connection in (*self._available_connections, *self._in_use_connections):
-            connection.retry.update_retries(RETRIES)
-
-    async def shut(self, timeout: float | None) -> None:
-        self.is_closed = True
-        try:
-            async with asyncio.timeout(timeout), self._condition:
-                self._condition.notify_all()
-                await self._condition.wait_for(lambda: not self._in_use_connections)
-        except TimeoutError:
-            # They are disconnected under their holders, who must not connect again to repeat their commands.
-            for connection in self._in_use_connections:
-                connection.retry.update_retries(0)
-        finally:
-            await self.aclose()
-
-
-def _sized(config: PoolConfig | None, max_connections: int | None) -> PoolConfig:
+def _sized(config: PoolConfig | None, max_connections: int | None, timeout: float | None) -> PoolConfig:
     if config is None:
-        return PoolConfig(
-            max_size=DEFAULT_MAX_CONNECTIONS if max_connections is None else max_connections,
-            health_check_interval=30,
-        )
-    if max_connections not in (None, config.max_size):
-        raise PoolConfigError(
-            f"max_connections={max_connections!r} is not allowed with config.max_size={config.max_size}: "
-            "they mean the same; give one of them"
-        )
+        size = DEFAULT_MAX_CONNECTIONS if max_connections is None else max_connections
+        config = PoolConfig(min_size=0, max_size=size)
+        return config if timeout is None else replace(config, acquire_timeout=timeout)
+    for here, there in (("max_connections", "max_size"), ("timeout", "acquire_timeout")):
+        if (value := locals()[here]) not in (None, getattr(config, there)):
+            raise PoolConfigError(
+                f"{here}={value!r} is not allowed with config.{there}={getattr(config, there)}: "
+                "they mean the same; give one of them"
+            )
     return config
 
 
-def _from_url(url: str, settings: dict[str, Any]) -> _Connections:
+def _defaults(connection_class: type[AbstractConnection], config: PoolConfig) -> dict[str, Any]:
+    """What redis-py leaves open or to its version."""
+    defaults: dict[str, Any] = {
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": config.open_timeout,
+        "health_check_interval": 0,  # the pool checks
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), RETRIES, (ConnectionLost,)),
+    }
+    if issubclass(connection_class, Connection):
+        # A peer that the network has lost is found after 45 s, in the middle of a command that blocks, too.
+        options = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 45_000}
+        defaults["socket_keepalive"] = True
+        defaults["socket_keepalive_options"] = {
+            getattr(socket, option): value for option, value in options.items() if hasattr(socket, option)
+        }
+    return defaults
+
+
+def _connections(url: str | None, place: dict[str, Any], settings: dict[str, Any]) -> RedisConnectionPool:
     try:
-        return _Connections.from_url(url, **settings)
+        connections = RedisConnectionPool(**place, **settings) if url is None else _from_url(url, settings)
+        connections.make_connection()  # type: ignore[no-untyped-call]
+        return connections
+    except TypeError as exc:
+        # A keyword that redis-py does not know, told now rather than at the first use. Unless it is from the URL:
+        # what follows a question mark in a password would be one.
+        if url is None or complaint(exc, url):
+            raise
+    raise _refused("")
+
+
+def _from_url(url: str, settings: dict[str, Any]) -> RedisConnectionPool:
+    try:
+        return RedisConnectionPool.from_url(url, **settings)
+    except PoolConfigError:
+        raise
     except ValueError as exc:
         told = complaint(exc, url)
-    raise PoolConfigError(
+    # Raised here because inside `except` it would carry the original along, password and all.
+    raise _refused(told)
+
+
+def _refused(told: str) -> PoolConfigError:
+    return PoolConfigError(
         f"redis-py refuses the URL{told}: write redis://user:password@host:6379/0, rediss://… for TLS or "
         "unix:///path, with what is special in the password percent-encoded"
     )
