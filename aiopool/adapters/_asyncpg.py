@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -49,6 +50,16 @@ def refuse_unknown(connect_kwargs: Mapping[str, Any]) -> None:
             )
 
 
+def refuse_seconds(name: str, value: float | None, least: float, most: float) -> None:
+    """Unless it is None or a number between the two."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is not None and not (is_number and least <= value <= most):
+        raise PoolConfigError(
+            f"{name}={value!r} is not allowed: it must be a number of seconds from {least} to {most}, or None "
+            "(no bound)"
+        )
+
+
 def bad_parameters(error: ValueError, dsn: str | None) -> PoolConfigError:
     return PoolConfigError(
         f"asyncpg refuses the connection parameters{complaint(error, dsn)}: write the DSN as "
@@ -57,8 +68,40 @@ def bad_parameters(error: ValueError, dsn: str | None) -> PoolConfigError:
     )
 
 
+def was_ended(error: BaseException | None) -> bool:
+    """Whether this says that the server had ended the connection, and asyncpg had not yet noticed when it was used.
+
+    The server's last words have left the protocol in a state in which nothing can begin. (The subclasses of this error
+    are about the query.)
+    """
+    return type(error) is asyncpg.InternalClientError
+
+
 # What asyncpg does not offer publicly, read against its versions 0.30 to 0.32. `connection` is an
 # `asyncpg.Connection`; it is `Any` because the type stubs don't show what is private.
+
+
+def watch_peer(connection: Any, seconds: float) -> None:
+    """Lets the kernel end the connection when the other machine has been gone for so long.
+
+    Half of the time may pass in silence, then it is asked three times (keepalive); what was sent must be taken within
+    the whole of it (TCP_USER_TIMEOUT). A kernel answers for its machine, so a server that computes is not disturbed.
+    See tcp(7). Does what the platform can do; Unix sockets need none of it.
+    """
+    sock = connection._transport.get_extra_info("socket")
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    idle, interval = max(1, round(seconds / 2)), max(1, round(seconds / 6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", idle),
+        ("TCP_KEEPALIVE", idle),  # what macOS calls it
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", round(seconds * 1000)),
+    ):
+        if (number := getattr(socket, option, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 class Callbacks:
@@ -99,7 +142,7 @@ def is_broken(connection: Any, error: BaseException | None) -> bool:
     asked by the time the caller's block is left. It passes over the rest of the answer, and `cancellation`
     waits for its end.
     """
-    if connection.is_closed():
+    if connection.is_closed() or was_ended(error):
         return True
     # Reading is paused between two pieces of a COPY TO, and only then. What comes next is another piece.
     if not connection._transport.is_reading():

@@ -23,13 +23,22 @@ from aiopool.adapters._asyncpg import (
     is_broken,
     is_cancelling,
     is_fatal,
+    refuse_seconds,
     refuse_unknown,
+    was_ended,
+    watch_peer,
 )
 from aiopool.adapters.face import PoolFace
 from aiopool.config import PoolConfig
 from aiopool.errors import PoolConfigError, PoolError
 from aiopool.lease import Acquisition
 from aiopool.pool import CONFIGURED, ConnectionPool
+
+#: How long a command may take that was given no `timeout`: longer than anybody waits for a page or a tool. What is
+#: meant to take longer (a report, a migration) is rare enough to say so.
+COMMAND_TIMEOUT = 60.0
+#: Linux takes no longer times between keepalives.
+LONGEST_WATCH = 32767
 
 R = TypeVar("R")
 Row: TypeAlias = asyncpg.Record
@@ -58,6 +67,11 @@ class DatabasePool(PoolFace[Connection]):
     there. `configure(connection)` runs once for each new connection; what it sets up on the client (type
     codecs, loggers) outlives resets.
 
+    `command_timeout`, in seconds, bounds every command that has no `timeout` of its own, on lent connections too; None:
+    only calls with a `timeout` are bounded. `dead_peer_after`, in whole seconds, is how long the other machine may
+    answer nothing, not even the kernel's own probes, before the connection counts as dead; by default as long as a
+    command may take; None: for as long as the system's own settings say, on Linux 15 minutes or more.
+
     `reset` says what happens to a connection between two callers, in the background:
 
     - `"session"`: whatever a session remembers is cleared, in one round trip: an open transaction, settings,
@@ -78,20 +92,31 @@ class DatabasePool(PoolFace[Connection]):
         reset: ResetMode = "session",
         configure: Callable[[Connection], object] | None = None,
         name: str | None = None,
+        command_timeout: float | None = COMMAND_TIMEOUT,
+        dead_peer_after: float | None = CONFIGURED,
         **connect_kwargs: Any,
     ) -> None:
         if reset not in get_args(ResetMode):
             allowed = ", ".join(get_args(ResetMode))
             raise PoolConfigError(f"reset={reset!r} is not allowed: it must be one of {allowed}")
         refuse_unknown(connect_kwargs)
+        refuse_seconds("command_timeout", command_timeout, 0.001, 10**9)
+        if dead_peer_after is CONFIGURED:
+            # Never shorter: a server that does not read (a COPY that waits for a lock) must not look dead before that.
+            dead_peer_after = min(max(COMMAND_TIMEOUT, command_timeout or 0), LONGEST_WATCH)
+        refuse_seconds("dead_peer_after", dead_peer_after, 1, LONGEST_WATCH)
         self.config = config = config if config is not None else PoolConfig()
         self._dsn = dsn
         # The pool bounds an open already; asyncpg's own 60 s must not cut a longer bound short.
-        self._connect_kwargs = {"timeout": config.open_timeout, **connect_kwargs}
+        self._connect_kwargs = {
+            "timeout": config.open_timeout,
+            "command_timeout": command_timeout,
+            **connect_kwargs,
+        }
+        self._command_timeout = command_timeout
+        self._dead_peer_after = dead_peer_after
         self._configure = configure
         self._reset_mode = reset
-        # The pool bounds a reset already; a timer of asyncpg's is only needed to overrule `command_timeout`.
-        self._reset_timeout = config.reset_timeout if "command_timeout" in connect_kwargs else None
         self._own_callbacks: WeakKeyDictionary[Connection, Callbacks] = WeakKeyDictionary()
         self.pool = ConnectionPool(
             self._connect,
@@ -149,14 +174,17 @@ class DatabasePool(PoolFace[Connection]):
         Here and below, `timeout` bounds the whole call, waiting for a connection included.
         """
 
+        clock = asyncio.get_running_loop().time
+
         async def run(connection: Connection, left: float | None) -> list[Row]:
+            began = clock()
             try:
                 return await connection.fetch(query, *params, timeout=left)
             except asyncpg.PostgresSyntaxError:
                 # Several statements can't be prepared, and nothing of them has been run.
                 if params or ";" not in query.strip().rstrip(";"):
                     raise
-                await connection.execute(query, timeout=left)
+                await connection.execute(query, timeout=left if left is None else left - (clock() - began))
                 return []
 
         return await self._run(run, timeout)
@@ -178,19 +206,33 @@ class DatabasePool(PoolFace[Connection]):
         await self._run(lambda conn, left: conn.executemany(query, args, timeout=left), timeout)
 
     async def _run(self, work: Callable[[Connection, float | None], Awaitable[R]], timeout: float | None) -> R:
-        if timeout is None:
-            async with self.pool.acquire() as connection:
-                return await work(connection, None)
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + timeout
-        limit = self.config.acquire_timeout
-        async with self.pool.acquire(timeout if limit is None else min(timeout, limit)) as connection:
-            return await work(connection, deadline - clock())
+        deadline, wait = None, CONFIGURED
+        if timeout is not None:
+            deadline = asyncio.get_running_loop().time() + timeout
+            limit = self.config.acquire_timeout
+            wait = timeout if limit is None else min(timeout, limit)
+        async with self.pool.acquire(wait) as connection:
+            try:
+                left = None if deadline is None else deadline - asyncio.get_running_loop().time()
+                return await work(connection, left)
+            except asyncpg.InternalClientError as exc:
+                if not was_ended(exc):
+                    raise
+                raise asyncpg.ConnectionDoesNotExistError("the server had ended the connection") from exc
+            except TimeoutError as exc:
+                if exc.args:
+                    raise
+                bound = f"command_timeout={self._command_timeout}" if timeout is None else f"timeout={timeout}"
+                raise TimeoutError(
+                    f"pool {self.name!r}: no answer within {bound} seconds, and the query was cancelled: give the call "
+                    "a longer timeout, or look for what holds the query up"
+                ) from exc
 
     async def _try_to_roll_back(self, connection: Connection) -> None:
-        # The caller's error matters more than one of the rollback; what remains undone, the reset will do.
+        # The caller's error matters more than one of the rollback; what remains undone, the reset will do. So it will
+        # after a command's timeout: the caller has waited long enough, and the server may be gone.
         try:
-            if connection.is_in_transaction():
+            if connection.is_in_transaction() and not is_cancelling(connection):
                 await connection.execute("ROLLBACK", timeout=self.config.reset_timeout)
         except Exception:
             return
@@ -209,6 +251,8 @@ class DatabasePool(PoolFace[Connection]):
 
     async def _set_up(self, connection: Connection) -> None:
         connection.add_termination_listener(self._was_terminated)
+        if self._dead_peer_after is not None:
+            watch_peer(connection, self._dead_peer_after)
         if self._configure is not None and inspect.isawaitable(result := self._configure(connection)):
             await result
         self._own_callbacks[connection] = Callbacks(connection)
@@ -245,7 +289,8 @@ class DatabasePool(PoolFace[Connection]):
         elif mode == "transaction" and listened:
             statements.append("UNLISTEN *")
         if statements:
-            await connection.execute("; ".join(statements), timeout=self._reset_timeout)
+            # The pool bounds this as well, but a shorter `command_timeout` must not.
+            await connection.execute("; ".join(statements), timeout=self.config.reset_timeout)
 
     async def _close(self, connection: Connection) -> None:
         await connection.close(timeout=self.config.close_timeout)

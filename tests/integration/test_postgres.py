@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -640,7 +642,118 @@ class TestCancellation:
         assert db.stats()["opened"] == 1
 
 
+class TestBounds:
+    async def test_every_command_is_bounded_unless_told_otherwise(self, postgres: embedded.PostgresServer) -> None:
+        for given, found in (({}, 60.0), ({"command_timeout": 7}, 7), ({"command_timeout": None}, None)):
+            async with DatabasePool(postgres.dsn, ONE, **given) as db, db.connection() as connection:
+                assert connection._config.command_timeout == found
+
+    async def test_a_command_on_a_lent_connection_is_bounded_too(self, postgres: embedded.PostgresServer) -> None:
+        async with DatabasePool(postgres.dsn, ONE, command_timeout=0.1) as db:
+            async with db.connection() as connection:
+                with pytest.raises(TimeoutError):
+                    await connection.execute("select pg_sleep(5)")
+            assert await db.fetchval("select 1") == 1
+            # The call's own bound counts, also if it is the longer one.
+            assert await db.fetchval("select 1 from pg_sleep(0.3)", timeout=5) == 1
+
+    async def test_the_error_names_the_bound_and_the_remedy(self, postgres: embedded.PostgresServer) -> None:
+        async with DatabasePool(postgres.dsn, ONE, command_timeout=0.1, name="till") as db:
+            with pytest.raises(TimeoutError, match=r"'till'.*command_timeout=0\.1 seconds.*longer timeout"):
+                await db.fetch("select pg_sleep(5)")
+            with pytest.raises(TimeoutError, match=r"'till'.*timeout=0\.2 seconds"):
+                await db.fetch("select pg_sleep(5)", timeout=0.2)
+
+    async def test_nobody_waits_for_a_rollback_that_cannot_be_answered(self, postgres: embedded.PostgresServer) -> None:
+        config = PoolConfig(min_size=0, max_size=1, reset_timeout=0.5)
+        async with (
+            FaultProxy.before(postgres.dsn) as proxy,
+            DatabasePool(proxy.url, config, command_timeout=0.2) as db,
+        ):
+            await db.fetchval("select 1")
+
+            async def work() -> None:
+                async with db.transaction() as connection:
+                    proxy.black_hole()
+                    await connection.execute("select 1")
+
+            began = time.monotonic()
+            with pytest.raises(TimeoutError):
+                await work()
+            assert time.monotonic() - began < 0.4
+            proxy.pass_through()
+            assert await db.fetchval("select 1", timeout=5) == 1
+
+    async def test_the_kernel_watches_the_peer(self, postgres: embedded.PostgresServer) -> None:
+        for given, seconds in (({}, 60), ({"command_timeout": 300}, 300), ({"dead_peer_after": 6}, 6)):
+            async with DatabasePool(postgres.dsn, ONE, **given) as db, db.connection() as connection:  # type: ignore[arg-type]
+                sock = connection._transport.get_extra_info("socket")
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                read = functools.partial(sock.getsockopt, socket.IPPROTO_TCP)
+                idle, interval, count = (
+                    read(option) for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                )
+                assert idle + interval * count == seconds
+                assert read(socket.TCP_USER_TIMEOUT) == seconds * 1000
+        async with DatabasePool(postgres.dsn, ONE, dead_peer_after=None) as db, db.connection() as connection:
+            assert not connection._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    async def test_a_long_query_on_a_live_server_is_not_disturbed(self, postgres: embedded.PostgresServer) -> None:
+        async with DatabasePool(postgres.dsn, ONE, command_timeout=None, dead_peer_after=1) as db:
+            assert await db.fetchval("select 1 from pg_sleep(3)") == 1
+            assert db.stats()["opened"] == 1
+
+    async def test_what_nobody_takes_ends_the_connection_even_without_a_command_timeout(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        async with (
+            FaultProxy.before(postgres.dsn) as proxy,
+            DatabasePool(proxy.url, ONE, command_timeout=None, dead_peer_after=1) as db,
+        ):
+            proxy.silence()
+            with pytest.raises(asyncpg.PostgresConnectionError):
+                async with asyncio.timeout(10):  # more than fits into the buffers between here and there
+                    await db.fetchval(f"select length('{'x' * 20_000_000}')")
+            proxy.pass_through()
+            assert await db.fetchval("select 1", timeout=5) == 1
+
+    @pytest.mark.parametrize(
+        "bad", [{"command_timeout": 0}, {"command_timeout": "60"}, {"dead_peer_after": 0.5}, {"dead_peer_after": True}]
+    )
+    def test_a_bound_that_is_none_is_refused(self, bad: dict[str, Any]) -> None:
+        with pytest.raises(PoolConfigError, match=f"{next(iter(bad))}=.*seconds from .* or None"):
+            DatabasePool("postgresql://", **bad)
+
+
 class TestLostConnections:
+    async def test_callers_see_a_connection_error_whenever_the_server_ends_one(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        stop = asyncio.Event()
+        seen: list[Exception] = []
+
+        async def ask(db: DatabasePool) -> None:
+            while not stop.is_set():
+                try:
+                    await db.fetchval("select 1")
+                except Exception as exc:
+                    seen.append(exc)
+
+        config = PoolConfig(min_size=4, max_size=4, backoff_max=0.1)
+        settings = {"application_name": "victim"}
+        async with DatabasePool(postgres.dsn, config, server_settings=settings) as db:
+            tasks = [asyncio.create_task(ask(db)) for _ in range(6)]
+            for _ in range(30):
+                await asyncio.sleep(0.02)
+                await server_side(
+                    postgres.dsn,
+                    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'victim'",
+                )
+            stop.set()
+            await asyncio.gather(*tasks)
+        assert len(seen) > 10
+        assert [exc for exc in seen if not isinstance(exc, (asyncpg.PostgresConnectionError, ConnectionError))] == []
+
     async def test_one_that_is_terminated_while_idle_is_dropped_at_once(
         self, db: DatabasePool, postgres: embedded.PostgresServer
     ) -> None:
