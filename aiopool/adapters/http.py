@@ -1,40 +1,34 @@
-"""`HTTPClientPool`: HTTP/1.1 and HTTP/2 through httpx."""
+"""`HTTPClientPool`: HTTP/1.1 and HTTP/2 for httpx, on connections of our own pools."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from functools import cache
-from pathlib import Path
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 from aiopool.adapters import missing_driver
 from aiopool.errors import PoolClosed, PoolTimeout
+from aiopool.pool import ConnectionPool
+from aiopool.stats import Histogram, PoolStats
 
 try:
+    import h2  # noqa: F401
     import httpx
 except ModuleNotFoundError as exc:
-    if exc.name != "httpx":
+    if exc.name not in ("httpx", "h2"):
         raise
-    raise missing_driver("httpx", "http") from None
+    raise missing_driver(exc.name, "http") from None
+
+from aiopool.adapters._http_tls import shared_ssl_context, ssl_context
+from aiopool.adapters._http_transport import HTTPTransport
+from aiopool.adapters._http_wire import Wire
+
+__all__ = ["HTTPClientPool", "HTTPTransport", "shared_ssl_context"]
 
 _numbers = itertools.count(1)
-
-
-class HTTPStats(TypedDict):
-    """What httpx's pool knows of itself; each key means what it means in `PoolStats`."""
-
-    name: str
-    size: int
-    available: int
-    in_use: int
-    waiting: int
-    min_size: int
-    max_size: int
 
 
 class HTTPClientPool:
@@ -44,9 +38,15 @@ class HTTPClientPool:
             answer = (await api.post("/orders", json={"id": 1})).json()
 
     `client` is the `httpx.AsyncClient`; `client_kwargs` (`headers`, `auth`, `verify`, …) go to it. `timeout`
-    bounds each phase of a request, as with httpx: waiting for a connection (then `PoolTimeout`), connecting,
-    reading, writing.
+    (seconds) bounds each phase of a request, as with httpx: waiting for a connection (then `PoolTimeout`),
+    connecting, reading, writing. At most `max_connections` exist, over all origins, of which `max_keepalive`
+    wait idle, each for `keepalive_expiry` seconds; a request to another origin than `base_url`'s gets a pool of its
+    own, which goes when it is not in use. `pool` is the `ConnectionPool` of `base_url`'s origin, and None
+    without one; a lease of it is an HTTP/1.1 connection, or one stream's worth of an HTTP/2 connection.
     """
+
+    #: Of the origin of `base_url`.
+    pool: ConnectionPool[Wire] | None
 
     def __init__(
         self,
@@ -54,17 +54,21 @@ class HTTPClientPool:
         *,
         max_connections: int = 100,
         max_keepalive: int = 20,
+        keepalive_expiry: float | None = 5.0,
         timeout: float | httpx.Timeout | None = 30.0,
         http2: bool = True,
         name: str | None = None,
         **client_kwargs: Any,
     ) -> None:
         self.name = name if name is not None else f"http-{next(_numbers)}"
-        self._max_connections = max_connections
         self._settings: dict[str, Any] = {
             **client_kwargs,
             "base_url": base_url or "",
-            "limits": httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_keepalive),
+            "limits": httpx.Limits(
+                max_connections=max_connections,
+                max_keepalive_connections=max_keepalive,
+                keepalive_expiry=keepalive_expiry,
+            ),
             "timeout": timeout,
             "http2": http2,
         }
@@ -72,21 +76,24 @@ class HTTPClientPool:
             # httpx logs the addresses of its requests.
             self._settings.setdefault("auth", (address.username, address.password))
             self._settings["base_url"] = address.copy_with(userinfo=b"")
-        if client_kwargs.keys().isdisjoint({"verify", "cert", "trust_env", "transport"}):
-            self._settings["verify"] = shared_ssl_context()
-        elif isinstance(verify := client_kwargs.get("verify"), (str, Path)):
-            # httpx takes a path with a warning; a file says which authorities to trust, and so does a folder.
-            is_folder = Path(verify).is_dir()
-            self._settings["verify"] = ssl.create_default_context(
-                cafile=None if is_folder else verify, capath=verify if is_folder else None
-            )
+        self._settings["verify"] = context = ssl_context(
+            client_kwargs.get("verify", True), self._settings.pop("cert", None), client_kwargs.get("trust_env", True)
+        )
+        self.transport = HTTPTransport(
+            context,
+            http1=client_kwargs.get("http1", True),
+            http2=http2,
+            limits=self._settings["limits"],
+            name=self.name,
+        )
+        self.pool = self.transport.home(httpx.URL(self._settings["base_url"])).pool if base_url else None
         self.client = self._new_client()
         self._is_closed = False
         self._active = 0
         self._all_done: asyncio.Event | None = None
 
     def _new_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(**self._settings)
+        return _Client(self.transport, **self._settings)
 
     async def get(self, url: str, **kwargs: Any) -> httpx.Response:
         return await self.request("GET", url, **kwargs)
@@ -130,7 +137,7 @@ class HTTPClientPool:
             yield
         except httpx.PoolTimeout as exc:
             stats = self.stats()
-            figures = " ".join(f"{key}={value}" for key, value in stats.items() if key != "name")
+            figures = "size={size} in_use={in_use} waiting={waiting} max_size={max_size}".format(**stats)
             raise PoolTimeout(
                 f"pool {self.name!r}: no connection came free ({figures}); raise max_connections, or read "
                 "and close streamed answers sooner",
@@ -146,40 +153,37 @@ class HTTPClientPool:
         if self._is_closed:
             self.client = self._new_client()
             self._is_closed = False
+        await self.transport.open()
 
     async def close(self, timeout: float | None = 10) -> None:
-        """Refuse newcomers, wait for running requests until the deadline, then close every connection."""
+        """Refuse newcomers and those in line, wait for running requests until the deadline, then close everything."""
         self._is_closed = True
         try:
-            if self._active:
-                self._all_done = asyncio.Event()
-                async with asyncio.timeout(timeout):
-                    await self._all_done.wait()
-        except TimeoutError:
-            pass  # their connections are closed under them
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.transport.aclose(timeout))
+                group.create_task(self._requests_end(timeout))
         finally:
-            self._all_done = None
             await self.client.aclose()
 
-    def stats(self) -> HTTPStats:
-        connections = [connection for pool in self._pools() for connection in pool.connections]
-        requests = [request for pool in self._pools() for request in pool._requests]
-        waiting = sum(request.is_queued() for request in requests)
-        return {
-            "name": self.name,
-            "size": len(connections),
-            "available": sum(connection.is_idle() for connection in connections),
-            "in_use": len(requests) - waiting,
-            "waiting": waiting,
-            "min_size": 0,
-            "max_size": self._max_connections,
-        }
+    async def _requests_end(self, timeout: float | None) -> None:
+        """Those through proxies, too."""
+        if self._active:
+            self._all_done = asyncio.Event()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._all_done.wait()
 
-    def _pools(self) -> list[Any]:
-        """httpcore's pools under the client, one for each proxy too; a transport of the user's has none."""
-        transports = {self.client._transport, *self.client._mounts.values()}
-        pools = (getattr(transport, "_pool", None) for transport in transports)
-        return [pool for pool in pools if hasattr(pool, "connections")]
+    def stats(self) -> PoolStats:
+        """All figures of `PoolStats`, summed over the origins; without those of proxies, which httpx connects to."""
+        return self.transport.stats()
+
+    def origins(self) -> dict[str, PoolStats]:
+        """The figures of each origin in use, as `{"https://api.example.com:443": …}`."""
+        return self.transport.origins()
+
+    def histograms(self) -> dict[str, Histogram]:
+        """How long callers waited, leases lasted and opening took at `base_url`'s origin."""
+        return self.pool.histograms() if self.pool is not None else {}
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -194,10 +198,14 @@ class HTTPClientPool:
         return f"<{type(self).__name__} {self.name!r}>"
 
 
-@cache
-def shared_ssl_context() -> ssl.SSLContext:
-    """One for all clients of the process that say nothing of `verify`: loading the certificates takes 30 ms.
+class _Client(httpx.AsyncClient):
+    """httpx's client on our transport, and on its own for the proxies that it finds in `proxy` or the environment."""
 
-    They may differ in `http2`: httpcore sets what a connection offers right before each handshake.
-    """
-    return httpx.create_ssl_context()
+    def __init__(self, ours: HTTPTransport, **settings: Any) -> None:
+        self._ours = ours
+        super().__init__(**settings)
+
+    def _init_transport(
+        self, *_: Any, transport: httpx.AsyncBaseTransport | None = None, **__: Any
+    ) -> httpx.AsyncBaseTransport:
+        return transport or self._ours

@@ -53,7 +53,8 @@ async def test_http_2_shares_one_connection_and_http_1_does_not(https_server: em
         assert len(await ports(api, 20)) == 1
     async with HTTPClientPool(https_server.url, verify=https_server.ssl_context, http2=False) as api:
         assert (await api.get("/")).http_version == "HTTP/1.1"
-        assert len(await ports(api, 5)) > 1
+        await asyncio.gather(*(api.get("/delay/300") for _ in range(5)))
+        assert api.stats()["size"] > 1
 
 
 async def test_limits_hold_and_stats_tell_what_is_there(https_server: embedded.HTTPSServer) -> None:
@@ -65,15 +66,18 @@ async def test_limits_hold_and_stats_tell_what_is_there(https_server: embedded.H
         verify=https_server.ssl_context,
         name="api",
     ) as api:
-        assert api.stats() == {
-            "name": "api",
-            "size": 0,
-            "available": 0,
-            "in_use": 0,
-            "waiting": 0,
-            "min_size": 0,
-            "max_size": 3,
-        }
+        assert (
+            api.stats().items()
+            >= {
+                "name": "api",
+                "size": 0,
+                "available": 0,
+                "in_use": 0,
+                "waiting": 0,
+                "min_size": 0,
+                "max_size": 3,
+            }.items()
+        )
         running = asyncio.gather(*(api.get("/delay/300") for _ in range(5)))
         await asyncio.sleep(0.15)
         stats = api.stats()
@@ -81,7 +85,9 @@ async def test_limits_hold_and_stats_tell_what_is_there(https_server: embedded.H
         assert {answer.status_code for answer in await running} == {200}
         stats = api.stats()
         assert (stats["in_use"], stats["waiting"]) == (0, 0)
-        assert stats["available"] == stats["size"] <= 2
+        assert stats["available"] <= 2
+        await asyncio.sleep(0.2)  # the one too many is closed politely
+        assert api.stats()["size"] <= 2
 
 
 async def test_a_caller_that_gets_no_connection_in_time_gets_a_pool_timeout(
