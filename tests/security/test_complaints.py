@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from aiopool.adapters import complaint, hush
-from tests.security.secret import AWKWARD, Secret, secrets
+from tests.security.secret import AWKWARD, Secret, few_examples, secrets
 
 ADDRESSES = [
     "postgresql://app:{}@db.example/app",
@@ -23,6 +23,7 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
+@few_examples
 @given(secret=secrets())
 def test_a_complaint_about_an_address_has_no_part_of_its_password(address: str, secret: Secret) -> None:
     for password in (secret.raw, secret.quoted):
@@ -39,6 +40,7 @@ def test_a_complaint_with_none_of_its_words_is_told() -> None:
     assert complaint(ValueError("Invalid IPv6 URL"), "redis://:hunter2@[::1") == " (Invalid IPv6 URL)"
 
 
+@few_examples
 @given(secret=secrets())
 def test_an_error_that_repeats_a_password_loses_its_words_and_keeps_its_class(secret: Secret) -> None:
     error = ConnectionError("cannot log in")

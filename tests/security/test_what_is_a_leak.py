@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiopool import ConnectionPool, PoolConfig, PoolManager, PoolUnavailable
-from tests.security.secret import AWKWARD, Secret, secrets
+from tests.security.secret import AWKWARD, Secret, few_examples, secrets
 from tests.security.told import Told, listening
 
 Code = Callable[[str], str]
@@ -39,11 +39,13 @@ CODINGS: dict[str, Code] = {
 
 
 @pytest.mark.parametrize("coding", CODINGS.values(), ids=CODINGS)
+@few_examples
 @given(secret=secrets())
 def test_a_secret_is_found_in_any_coding(coding: Code, secret: Secret) -> None:
     assert secret.told_in(f"before {coding(secret.raw)} after")
 
 
+@few_examples
 @given(secret=secrets(), at=st.integers(0, 30))
 def test_six_characters_are_found(secret: Secret, at: int) -> None:
     at = min(at, len(secret.raw) - 6)
@@ -56,6 +58,7 @@ def test_an_address_is_not_to_be_told_as_a_whole_even_without_its_password() -> 
     assert not secret.told_in("cannot open a connection to db.example")
 
 
+@few_examples
 @given(secret=secrets())
 def test_ordinary_text_holds_no_secret(secret: Secret) -> None:
     folder = Path(__file__).parents[2] / "aiopool"

@@ -26,16 +26,17 @@ OURS = str(Path(aiopool.__file__).parent) + os.sep
 
 
 class Told:
-    """What was told, and where."""
+    """Everything that was told."""
 
     def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
+        #: What was told, and where first.
+        self.lines: dict[str, str] = {}
 
     def add(self, place: str, text: str) -> None:
-        self.lines.append((place, text))
+        self.lines.setdefault(text, place)
 
     def assert_nothing_of(self, secret: Secret) -> None:
-        leaks = [(place, part, text) for place, text in self.lines if (part := secret.told_in(text))]
+        leaks = [(place, part, text) for text, place in self.lines.items() if (part := secret.told_in(text))]
         assert not leaks, f"of {secret.raw!r}, " + "\n".join(
             [f"{leaks[0][0]} tells {leaks[0][1]!r}:\n{leaks[0][2]}", *(f"{place} tells too" for place, *_ in leaks[1:])]
         )

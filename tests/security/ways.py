@@ -48,7 +48,7 @@ async def _run(told: Told, given: Given, make: Callable[..., Any], use: Callable
         # Whoever calls a constructor has its arguments in frames of their own, too.
         told.error(exc, with_locals=False)
         return
-    told.pool(pool)
+    told.thing(pool)
     with contextlib.suppress(AttributeError):
         pool.subscribe(told.event)
     try:
@@ -61,4 +61,4 @@ async def _run(told: Told, given: Given, make: Callable[..., Any], use: Callable
             await pool.close(timeout=1)
         except Exception as exc:
             told.error(exc)
-    told.pool(pool)
+    told.thing(pool)
