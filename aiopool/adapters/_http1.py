@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import h11
 import httpx
@@ -12,6 +12,8 @@ from aiopool.adapters._http_wire import Content, Exchange, Wire
 
 #: So much of a body may wait for its reader before the server has to.
 HIGH_WATER = 256 * 1024
+#: If so little is missing of an answer that nobody wants any more, it is waited for; otherwise the connection ends.
+TINY_REST = 64 * 1024
 #: Headers larger than this are an attack, or a mistake.
 MAX_HEAD = 100 * 1024
 
@@ -74,13 +76,27 @@ class HTTP1Wire(Wire):
 
     def leave(self, exchange: Exchange) -> None:
         exchange.forget()
-        self._exchange = None
         self._hold_back(False)
+        if not self._turn_page() and not (self._h11.our_state is h11.DONE and exchange.missing <= TINY_REST):
+            self.is_spent = True
+
+    def _turn_page(self) -> bool:
         is_done = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
         if is_done and not self._h11.trailing_data[0]:
             self._h11.start_next_cycle()
-        else:
-            self.is_spent = True
+            self._exchange = None
+            return True
+        return False
+
+    def reset(self) -> Awaitable[None] | None:
+        return None if self._exchange is None else self._hear_out(self._exchange)
+
+    async def _hear_out(self, exchange: Exchange) -> None:
+        while not exchange.is_over:
+            await self.hears(exchange, None)
+            exchange.forget()
+        if not self._turn_page():
+            raise ConnectionError("the server has more to say than it told")
 
     @property
     def is_finished(self) -> bool:
@@ -122,6 +138,7 @@ class HTTP1Wire(Wire):
                 if isinstance(event, h11.Data):
                     exchange.received(bytes(event.data))
                 elif isinstance(event, h11.Response):
+                    self.has_answered = True
                     exchange.answered(event.status_code, event.headers.raw_items(), event.reason)
                 elif isinstance(event, h11.InformationalResponse):
                     if event.status_code == 101:  # the connection is not for HTTP any more

@@ -79,7 +79,7 @@ class HTTP2Wire(Wire):
         try:
             self._open_stream(exchange, request, ends=content == b"")
             if isinstance(content, bytes):
-                await self._send_data(exchange, content, timeout)
+                await self._send_data(exchange, content, timeout, ends=True)
             elif not exchange.is_over:
                 async for piece in content:
                     await self._send_data(exchange, piece, timeout)
@@ -110,15 +110,19 @@ class HTTP2Wire(Wire):
             self._exchanges[stream_id] = exchange
             self._flush_soon()
 
-    async def _send_data(self, exchange: Exchange, content: bytes, timeout: float | None) -> None:
+    async def _send_data(
+        self, exchange: Exchange, content: bytes, timeout: float | None, *, ends: bool = False
+    ) -> None:
         sent = 0
         while sent < len(content) and not exchange.is_over:
             room = min(self._h2.local_flow_control_window(exchange.id), self._h2.max_outbound_frame_size)
             if room <= 0:
                 await exchange.changes(timeout, httpx.WriteTimeout)
                 continue
-            self._h2.send_data(exchange.id, content[sent : sent + room])
-            sent += room
+            piece = content[sent : sent + room]
+            sent += len(piece)
+            exchange.is_sent = ends and sent == len(content)
+            self._h2.send_data(exchange.id, piece, end_stream=exchange.is_sent)
             self._flush()
             await self._drained(exchange, timeout)
 
@@ -187,6 +191,7 @@ class HTTP2Wire(Wire):
         if (exchange := self._exchanges.get(event.stream_id)) is not None:
             headers: list[tuple[bytes, bytes]] = [(bytes(name), bytes(value)) for name, value in event.headers]
             status = next((int(value) for name, value in headers if name == b":status"), 0)
+            self.has_answered = True
             exchange.answered(status, [header for header in headers if not header[0].startswith(b":")])
 
     def _data(self, event: h2.events.DataReceived) -> None:

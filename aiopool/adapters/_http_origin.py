@@ -49,6 +49,7 @@ class Settings:
             open_timeout=LONGEST_OPENING,
             validate_after=1.0,
             validate_timeout=2.0,
+            reset_timeout=1.0,
             close_timeout=2 * SSL_SHUTDOWN_TIMEOUT,
             # Who is refused is told at once, as with httpx; and finds out soon that it works again.
             unavailable_after=0,
@@ -173,9 +174,10 @@ class Origin:
         self.pool: ConnectionPool[Wire] = ConnectionPool(
             self._open,
             settings.config(address.scheme),
-            validator=Wire.check,
-            destroyer=Wire.close,
-            aborter=Wire.abort,
+            validator=lambda wire: wire.check(),
+            resetter=lambda wire: wire.reset(),
+            destroyer=lambda wire: wire.close(),
+            aborter=lambda wire: wire.abort(),
             is_broken=lambda wire, exc: not wire.is_usable,
             name=name,
         )

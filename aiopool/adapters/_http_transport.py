@@ -101,7 +101,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
                 can_repeat = isinstance(exc, httpx.TransportError) and not (
                     isinstance(content, Pieces) and content.is_begun
                 )
-                was_dead = wire.is_lost and exchange.head is None and lease.info.use_count > 1
+                was_dead = wire.is_lost and wire.has_answered and exchange.head is None
                 body.close()
                 if can_repeat and exchange.is_unprocessed and attempt < ATTEMPTS:
                     continue

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
+from math import inf
 from typing import Any, ClassVar
 
 import httpx
@@ -26,6 +27,7 @@ class Exchange:
         "_change",
         "_pieces",
         "began_at",
+        "came",
         "error",
         "head",
         "id",
@@ -48,7 +50,8 @@ class Exchange:
         self.error: Exception | None = None
         #: The server certainly has not looked at the request, so anybody may send it again.
         self.is_unprocessed = False
-        #: Bytes of the body that wait for their reader.
+        #: Bytes of the body that have come, and those of them that wait for their reader.
+        self.came = 0
         self.unread = 0
         self._pieces: deque[bytes] = deque()
         #: At most one task is at work on an exchange, and it first sends and then reads.
@@ -58,6 +61,12 @@ class Exchange:
     def is_over(self) -> bool:
         return self.is_ended or self.error is not None
 
+    @property
+    def missing(self) -> float:
+        """Bytes of the answer that are still to come; infinity if nobody knows."""
+        lengths = [value for name, value in self.head[1] if name.lower() == b"content-length"] if self.head else []
+        return int(lengths[0]) - self.came if lengths else inf
+
     # -- what the wire tells
 
     def answered(self, status: int, headers: list[tuple[bytes, bytes]], reason: bytes = b"") -> None:
@@ -66,6 +75,7 @@ class Exchange:
 
     def received(self, data: bytes) -> None:
         self._pieces.append(data)
+        self.came += len(data)
         self.unread += len(data)
         self.wake()
 
@@ -121,6 +131,8 @@ class Wire(asyncio.Protocol):
         self._is_full = False
         #: It serves what runs on it, and nothing more.
         self.is_spent = False
+        #: It has answered, so if it dies before the next answer, it was kept for too long.
+        self.has_answered = False
         #: Leases it carries at once.
         self.capacity = 1
         #: Told when the socket is gone, when nothing more may be sent over it, and when its capacity changes.
@@ -145,6 +157,10 @@ class Wire(asyncio.Protocol):
 
     async def check(self) -> bool:
         return self.is_usable
+
+    def reset(self) -> Awaitable[None] | None:
+        """What is to be done before it is lent again; None: nothing."""
+        return None
 
     async def close(self) -> None:
         """Politely; returns when the socket is gone."""
