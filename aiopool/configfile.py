@@ -80,6 +80,10 @@ class Document:
             raise PoolConfigError("\n  ".join(problems)) from None
 
 
+#: What slipped into the place of a key may be secret: an address, or `{password:hunter2}` without its space.
+_NAME = re.compile(r"[\w .-]{1,64}")
+
+
 def show_path(path: KeyPath) -> str:
     """`pools.database.min_size`, `tools[0].name`."""
     shown = ""
@@ -87,9 +91,12 @@ def show_path(path: KeyPath) -> str:
         if isinstance(step, int):
             shown += f"[{step}]"
         else:
-            # An address that slipped into the place of a key may hold a password.
-            shown += ("." if shown else "") + ("(an address)" if "://" in step else step)
+            shown += ("." if shown else "") + (step if _NAME.fullmatch(step) else _not_a_name(step))
     return shown
+
+
+def _not_a_name(step: str) -> str:
+    return "(an address)" if "://" in step else "(not a name)"
 
 
 def read_document(source: str | os.PathLike[str] | Mapping[str, Any]) -> Document:
@@ -103,10 +110,17 @@ def read_document(source: str | os.PathLike[str] | Mapping[str, Any]) -> Documen
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"a path or a mapping is needed, not {type(source).__name__}")
     file = os.fspath(source)
+    if "://" in file or "\n" in file:
+        raise PoolConfigError(
+            "a path or a mapping is needed, not an address and not the text of a file; "
+            "write the text to a file, or pass `yaml.safe_load(text)`"
+        )
     readers = {".yaml": _read_yaml, ".yml": _read_yaml, ".toml": _read_toml}
     reader = readers.get(Path(file).suffix.lower())
     if reader is None:
-        raise PoolConfigError(f"{file}: the kind of file is told by its suffix; use .yaml, .yml or .toml")
+        # What is no file may be anything.
+        shown = file if os.path.exists(file) else "no such file"
+        raise PoolConfigError(f"{shown}: the kind of file is told by its suffix; use .yaml, .yml or .toml")
     try:
         raw = Path(file).read_bytes()
     except OSError as exc:
@@ -175,7 +189,8 @@ def _yaml_problem(exc: yaml.MarkedYAMLError) -> str:
     """PyYAML's own words, without the line of text and the names that it would quote: they may be secret."""
     problem = f"{exc.context or ''} {exc.problem or ''}".strip()
     if re.search("alias|anchor|tag|constructor", problem):
-        problem = re.sub(r"'[^']*'", "'…'", problem)
+        # A repr stands in double quotes if a single one is in it.
+        problem = re.sub(r"""(['"]).*\1""", "'…'", problem, flags=re.DOTALL)
         return f"{problem}; put text that begins with & * ! into quotes; tags are not allowed"
     return problem
 

@@ -6,13 +6,15 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from inspect import isawaitable
+from traceback import format_tb
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import anyio
 
-from aiopool.configfile import suggest
-from aiopool.errors import PoolNotFound
+from aiopool.configfile import show_path, suggest
+from aiopool.errors import PoolConfigError, PoolError, PoolNotFound
+from aiopool.policies.outage import without_tracebacks
 from aiopool.poolspec import read_pools
 
 if TYPE_CHECKING:
@@ -65,10 +67,18 @@ class PoolManager:
         `env` replaces the environment that `${VAR}`, DATABASE_URL and REDIS_URL are read from. Raises
         `PoolConfigError` with every problem: its file, line, key and what to do.
         """
-        manager = cls(registry=registry)
-        for name, pool in read_pools(source, os.environ if env is None else env).items():
-            manager.register(name, pool)
-        return manager
+        try:
+            pools = read_pools(source, os.environ if env is None else env)
+        except PoolConfigError as exc:
+            # A debugger shows what frames hold, and so do error reports: here every value, and the environment.
+            error = without_tracebacks(exc)
+            error.__context__ = None
+        else:
+            manager = cls(registry=registry)
+            for name, pool in pools.items():
+                manager.register(name, pool)
+            return manager
+        raise error
 
     @property
     def pools(self) -> Mapping[str, Any]:
@@ -78,7 +88,10 @@ class PoolManager:
     def register(self, name: str, pool: Pool) -> None:
         """Add a pool under a name of its own; a second pool of that name is a `ValueError`."""
         if not isinstance(name, str) or not name:
-            raise TypeError(f"a pool's name must be a string that is not empty, not {name!r}")
+            kind = "an empty one" if name == "" else type(name).__name__
+            raise TypeError(f"a pool's name must be a string that is not empty, not {kind}")
+        if "://" in name:
+            raise ValueError("a pool's name is told in log lines and metrics: it cannot be an address")
         for method in ("close", "stats"):
             if isinstance(pool, type) or not callable(getattr(pool, method, None)):
                 what = f"the class {pool.__name__}" if isinstance(pool, type) else type(pool).__name__
@@ -91,11 +104,11 @@ class PoolManager:
 
     def get(self, name: str) -> Any:
         """The pool of that name, as it was registered; `PoolNotFound` (a `KeyError`) if there is none."""
-        try:
+        if name in self._pools:
             return self._pools[name]
-        except KeyError:
-            hint = suggest(str(name), self._pools) or "; register one first"
-            raise PoolNotFound(f"no pool {name!r} is registered{hint}") from None
+        hint = suggest(str(name), self._pools) or "; register one first"
+        shown = show_path((name,)) if isinstance(name, str) else name
+        raise PoolNotFound(f"no pool {shown!r} is registered{hint}")
 
     def __contains__(self, name: object) -> bool:
         return name in self._pools
@@ -195,11 +208,14 @@ class PoolManager:
 
     @staticmethod
     def _tell(errors: list[Exception], *, beside: BaseException) -> None:
-        """Log failed closes, and note them on the exception that is raised instead."""
+        """Log failed closes, and note them on the exception that is raised instead.
+
+        Of what is no error of ours the class and the place are told: its words may be about an address.
+        """
         for error in errors:
-            where = error.__notes__[-1]
-            logger.error("%s: %r", where, error, exc_info=error)
-            beside.add_note(f"{where}: {error!r}")
+            what = f"{error.__notes__[-1]}: {repr(error) if isinstance(error, PoolError) else type(error).__name__}"
+            logger.error("%s\n%s", what, "".join(format_tb(error.__traceback__)))
+            beside.add_note(what)
 
 
 #: The manager of a program that needs only one.

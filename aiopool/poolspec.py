@@ -81,6 +81,8 @@ class _PoolSpec:
         self._keys: dict[str, Any] = {}
         if not isinstance(name, str) or not name:
             self._refuse("a pool's name must be text; put it into quotes")
+        elif "://" in name:
+            self._refuse("a pool's name is told in log lines and metrics, and cannot be an address")
         elif not isinstance(keys or {}, Mapping):
             self._refuse("must be a table of settings, or nothing at all")
         else:
@@ -129,8 +131,9 @@ class _PoolSpec:
         types = {"type": TEXT, **dict.fromkeys(kind.address_keys, TEXT), **kind.options, **known}
         for key, value in self._keys.items():
             if key not in types:
-                hint = "; it means nothing there, remove it" if key in _CONFIG else suggest(key, types)
-                self._refuse(f"is not known for a pool of type {kind.type}{hint}", key)
+                self._refuse_key(
+                    kind, key, "; it means nothing there, remove it" if key in _CONFIG else suggest(key, types)
+                )
             elif value is not BROKEN and key != "type":
                 try:
                     # A mapping in Python may hold objects, such as an SSL context, for the driver to judge.
@@ -143,6 +146,16 @@ class _PoolSpec:
         for key in kind.address_keys:
             options.pop(key, None)
         return self._configure(kind, fields, options), options
+
+    def _refuse_key(self, kind: Kind, key: str, hint: str) -> None:
+        if self._keys[key] is None and "known are" in hint:
+            # In `{password: hunter,2}` the 2 is such a key.
+            line = self._document.line((*self._path, key))
+            self._document.refuse(
+                self._path, "has a key without a value; put text that holds commas into quotes", line=line
+            )
+        else:
+            self._refuse(f"is not known for a pool of type {kind.type}{hint}", key)
 
     def _configure(self, kind: Kind, fields: dict[str, Any], options: dict[str, Any]) -> PoolConfig | None:
         # Two names for one thing: the adapter's keyword and PoolConfig's field.

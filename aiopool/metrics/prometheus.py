@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 import threading
+import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -160,9 +161,10 @@ def _families(pools: Iterable[tuple[str, Any]]) -> list[Metric]:
     for name, pool in pools:
         try:
             stats, measured = _read(pool)
-        except Exception:
-            # One broken pool must not take the metrics of the whole process away.
-            logger.warning("pool %r: its statistics cannot be read, so it is not exported", name, exc_info=True)
+        except Exception as exc:
+            # One broken pool must not take the metrics of the whole process away. Its words may be about an address.
+            what, where = type(exc).__name__, "".join(traceback.format_tb(exc.__traceback__))
+            logger.warning("pool %r: its statistics cannot be read, so it is not exported: %s\n%s", name, what, where)
             continue
         # A pool that stands on a driver's own pool knows only some of the figures.
         for families in (gauges, counters):

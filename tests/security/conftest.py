@@ -23,4 +23,4 @@ async def https_server() -> AsyncIterator[embedded.HTTPSServer]:
 
 
 # For a longer run: pytest tests/security --hypothesis-profile=thorough
-settings.register_profile("thorough", max_examples=10_000, deadline=None)
+settings.register_profile("thorough", max_examples=2_500, deadline=None)

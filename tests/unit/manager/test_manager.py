@@ -174,8 +174,8 @@ async def test_a_close_that_fails_after_a_failed_open_hides_neither(caplog: pyte
     with pytest.raises(KeyError) as caught:
         await manager.open_all()
     assert "close a" in log
-    assert caught.value.__notes__ == ["while closing pool 'b': OSError('b is stuck')"]
-    assert "b is stuck" in caplog.text
+    assert caught.value.__notes__ == ["while closing pool 'b': OSError"]
+    assert "while closing pool 'b': OSError" in caplog.text
 
 
 async def test_failing_closes_are_raised_together_after_every_pool_was_closed() -> None:
@@ -201,7 +201,7 @@ async def test_an_error_of_the_block_is_not_replaced_by_one_of_a_close(
     with pytest.raises(LookupError) as caught:
         async with managed(StubPool("a", close_error=OSError("stuck"))):
             raise LookupError
-    assert caught.value.__notes__ == ["while closing pool 'a': OSError('stuck')"]
+    assert caught.value.__notes__ == ["while closing pool 'a': OSError"]
     assert [r.levelno for r in caplog.records if r.name == "aiopool"] == [logging.ERROR]
 
 
