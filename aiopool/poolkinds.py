@@ -163,6 +163,7 @@ _HTTP = Kind(
     options={
         "max_connections": COUNT,
         "max_keepalive": COUNT,
+        "keepalive_expiry": or_none(SECONDS),
         "timeout": or_none(SECONDS),
         "http1": FLAG,
         "http2": FLAG,
@@ -180,7 +181,7 @@ _HTTP = Kind(
     },
     build=_http,
     max_size=100,
-    # It stands on httpx's own pool, which knows no others; to accept one and do nothing would be a lie.
+    # Of the others it decides by itself, for each origin's pool; to accept one and do nothing would be a lie.
     fields=frozenset({"max_size", "max_idle"}),
     same_as={"max_connections": "max_size", "max_keepalive": "max_idle"},
 )
