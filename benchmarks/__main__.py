@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import article, backends, html, machine, overhead, report
+from benchmarks import article, backends, breakage, html, machine, overhead, report
 from benchmarks.harness import FULL, QUICK, Effort, Run
 from benchmarks.results import Comparison
 
@@ -28,7 +28,12 @@ class Choice(StrEnum):
     ARTICLE = "article"
     OVERHEAD = "overhead"
     BACKENDS = "backends"
+    BREAKAGE = "breakage"
     ALL = "all"
+
+
+#: How it was done, where that is not what the others do.
+METHODS = {Choice.BREAKAGE: breakage.METHOD, Choice.ALL: f"{report.METHOD} Breakage: {breakage.METHOD}"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ def main(
     """Compare aiopool with no pool and with other pools, on real servers that are started here and taken down.
 
     `article`: three requests to a server 100 ms away. `overhead`: the price of the pool itself. `backends`:
-    PostgreSQL, Redis and HTTPS under load. Set DATABASE_URL or REDIS_URL to measure servers of yours.
+    PostgreSQL, Redis and HTTPS under load. `breakage`: PostgreSQL goes away and comes back. Set DATABASE_URL or
+    REDIS_URL to measure servers of yours; none but our own is broken.
     """
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     facts = {
@@ -70,7 +76,8 @@ def main(
     }
     for line in report.machine_lines(facts):
         out.print(f"- {line}" if as_markdown else line, markup=False, soft_wrap=True)
-    out.print(report.METHOD + "\n", markup=False, soft_wrap=as_markdown)
+    method = METHODS.get(suite, report.METHOD)
+    out.print(method + "\n", markup=False, soft_wrap=as_markdown)
 
     results: list[Comparison] = []
 
@@ -91,7 +98,7 @@ def main(
         out.print("[yellow]Interrupted: what was finished until then is above.")
         raise typer.Exit(130) from None
     finally:
-        _write(results, facts, json_file, html_file)
+        _write(results, facts, method, json_file, html_file)
 
 
 def _parts(choice: Choice, out: Console) -> list[Part]:
@@ -102,7 +109,7 @@ def _parts(choice: Choice, out: Console) -> list[Part]:
     except ImportError:
         if choice in (Choice.OVERHEAD, Choice.ALL):
             out.print("[yellow]skipped: uvloop is not installed: pip install uvloop\n")
-    parts.append(Part("backends", backends.run))
+    parts += [Part("backends", backends.run), Part("breakage", breakage.run)]
     return [part for part in parts if choice in (part.suite, Choice.ALL)]
 
 
@@ -127,14 +134,16 @@ def _run(part: Part, effort: Effort, publish: Callable[[Sequence[Comparison]], N
             runner.run(part.run(Run(effort, expect, step, show)))
 
 
-def _write(results: list[Comparison], facts: dict[str, str], json_file: Path | None, html_file: Path | None) -> None:
+def _write(
+    results: list[Comparison], facts: dict[str, str], method: str, json_file: Path | None, html_file: Path | None
+) -> None:
     if not results:
         return
     if json_file is not None:
-        everything = {"facts": facts, "method": report.METHOD, "comparisons": [each.as_json() for each in results]}
+        everything = {"facts": facts, "method": method, "comparisons": [each.as_json() for each in results]}
         json_file.write_text(json.dumps(everything, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if html_file is not None:
-        html_file.write_text(html.page(results, facts), encoding="utf-8")
+        html_file.write_text(html.page(results, facts, method), encoding="utf-8")
 
 
 def _command() -> str:

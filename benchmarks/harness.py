@@ -39,10 +39,32 @@ class Effort:
     overhead_slice: float
     backend_rounds: int
     backend_cell: float
+    #: How long the database is away, and how long it may take until all is well again.
+    breakage_fault: float
+    breakage_watch: float
+    #: How long it is away for those who count on their defaults; 0: they are not tried.
+    breakage_long: float = 0.0
 
 
-FULL = Effort(article_rounds=10, overhead_rounds=600, overhead_slice=0.003, backend_rounds=5, backend_cell=0.8)
-QUICK = Effort(article_rounds=3, overhead_rounds=100, overhead_slice=0.003, backend_rounds=3, backend_cell=0.15)
+FULL = Effort(
+    article_rounds=10,
+    overhead_rounds=600,
+    overhead_slice=0.003,
+    backend_rounds=5,
+    backend_cell=0.8,
+    breakage_fault=20.0,
+    breakage_watch=40.0,
+    breakage_long=75.0,
+)
+QUICK = Effort(
+    article_rounds=3,
+    overhead_rounds=100,
+    overhead_slice=0.003,
+    backend_rounds=3,
+    backend_cell=0.15,
+    breakage_fault=8.0,
+    breakage_watch=9.0,
+)
 
 
 @dataclass

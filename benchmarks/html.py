@@ -20,7 +20,7 @@ LEGEND = {
 }
 
 
-def page(results: Sequence[Comparison], facts: Mapping[str, str]) -> str:
+def page(results: Sequence[Comparison], facts: Mapping[str, str], method: str = METHOD) -> str:
     kinds = {series.kind for comparison in results for series in comparison.series}
     template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -30,7 +30,7 @@ def page(results: Sequence[Comparison], facts: Mapping[str, str]) -> str:
             f'<li><i class="back-{kind.value}"></i>{text}</li>' for kind, text in LEGEND.items() if kind in kinds
         ),
         sections="\n".join(_section(group) for group in grouped(results)),
-        method=escape(METHOD),
+        method=escape(method),
         facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()),
     )
 

@@ -19,21 +19,26 @@ METHOD = (
 
 
 def headings(comparison: Comparison) -> list[str]:
-    """The first metric, its ratios, its spread; then the others."""
+    """The first metric, its ratios, its spread if there are rounds; then the others."""
     main = comparison.main
     ratios = [f"× {reference}" for reference in comparison.references]
-    return [_titled(main.label, main.unit), *ratios, "spread"] + [
+    spread = ["spread"] if has_rounds(comparison) else []
+    return [_titled(main.label, main.unit), *ratios, *spread] + [
         _titled(metric.label, metric.unit) for metric in comparison.metrics[1:]
     ]
+
+
+def has_rounds(comparison: Comparison) -> bool:
+    return any(len(series.rounds) > 1 for series in comparison.series)
 
 
 def cells(comparison: Comparison, series: Series) -> list[str]:
     main = comparison.main.key
     ratios = [number(comparison.ratio(series, reference)) for reference in comparison.references]
     spread = series.spread(main) if len(series.rounds) > 1 else None
-    return [number(series.median(main)), *ratios, "–" if spread is None else f"{spread:.0%}"] + [
-        number(series.median(metric.key)) for metric in comparison.metrics[1:]
-    ]
+    spreads = ["–" if spread is None else f"{spread:.0%}"] if has_rounds(comparison) else []
+    figures = [metric.text(series.median(metric.key)) for metric in comparison.metrics]
+    return [figures[0], *ratios, *spreads, *figures[1:]]
 
 
 def remarks(group: Sequence[Comparison]) -> Iterator[str]:

@@ -29,6 +29,10 @@ class Metric:
     label: str
     unit: str
     lower_is_better: bool = True
+    is_count: bool = False
+
+    def text(self, value: float | None) -> str:
+        return f"{value:,.0f}" if value == 0 or (self.is_count and value is not None) else number(value)
 
 
 @dataclass

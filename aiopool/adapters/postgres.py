@@ -215,8 +215,8 @@ class DatabasePool(PoolFace[Connection]):
             try:
                 left = None if deadline is None else deadline - asyncio.get_running_loop().time()
                 return await work(connection, left)
-            except asyncpg.InternalClientError as exc:
-                if not was_ended(exc):
+            except (asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+                if not was_ended(exc) and not connection.is_closed():
                     raise
                 raise asyncpg.ConnectionDoesNotExistError("the server had ended the connection") from exc
             except TimeoutError as exc:

@@ -16,15 +16,25 @@ from pathlib import Path
 from time import perf_counter
 
 import asyncpg
+import pytest
 
 from aiopool import embedded
-from benchmarks import article, backends, html, overhead, report
+from benchmarks import article, backends, breakage, html, overhead, report
 from benchmarks.backends.load import METRICS, Caller, load
+from benchmarks.breakage import faults, pools
 from benchmarks.delay_proxy import DelayProxy
 from benchmarks.harness import Contestant, Effort, Run, compare, opened
 from benchmarks.results import Comparison, Kind, Metric, Sample, Series, grouped
 
-TINY = Effort(article_rounds=1, overhead_rounds=2, overhead_slice=0.0005, backend_rounds=1, backend_cell=0.02)
+TINY = Effort(
+    article_rounds=1,
+    overhead_rounds=2,
+    overhead_slice=0.0005,
+    backend_rounds=1,
+    backend_cell=0.02,
+    breakage_fault=0.5,
+    breakage_watch=3.0,
+)
 MACHINE = {"command": "python -m benchmarks", "date": "today"}
 
 
@@ -89,6 +99,26 @@ async def test_backends_are_compared_at_every_concurrency() -> None:
     assert [len(group) for group in grouped(run.results)] == [len(backends.TASKS)] * 4
     for comparison in run.results:
         assert {series.kind for series in comparison.series} == {Kind.UNPOOLED, Kind.OURS, Kind.PEER}
+
+
+async def test_breakage_shows_what_each_pool_makes_of_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breakage, "FAULTS", (faults.Refuses, faults.Stopped))
+    monkeypatch.setattr(breakage, "SETTLING", 0.2)
+    run = Watched()
+    await breakage.run(run)
+    assert run.steps == run.expected == 4
+    names = {kind.name for kind in pools.CONTESTANTS}
+    for comparison in run.results:
+        assert comparison.skipped == []
+        assert comparison.finding
+        assert {series.name for series in comparison.series} == names
+        assert "spread" not in report.markdown([comparison])
+    refused, stopped = run.results
+    assert any(series.errors for series in refused.series)
+    for series in stopped.series:
+        assert series.errors == {}, "nothing was shorter than the bounds"
+        assert 0.4 < (series.median("longest") or 0) < 5
+        assert series.median("all") is not None
 
 
 class Missing(Contestant):
