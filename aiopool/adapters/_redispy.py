@@ -27,18 +27,22 @@ try:
     from redis.backoff import NoBackoff as NoBackoff
     from redis.exceptions import AuthenticationError, DataError, NoPermissionError, ResponseError
     from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
 except ModuleNotFoundError as exc:
     if exc.name != "redis":
         raise
     raise missing_driver("redis", "redis") from None
 
 # What may be left behind in a session.
-_WATCHES, _QUEUES, _CHANGED, _LISTENS = 1, 2, 4, 8
+_WATCHES, _QUEUES, _CHANGED, _LISTENS, _MONITORS = 1, 2, 4, 8, 16
 
 #: Commands that change what later ones mean, or how they are answered, for as long as the connection lives.
 _CHANGING = frozenset({b"SELECT", b"AUTH", b"HELLO", b"RESET", b"READONLY", b"READWRITE", b"ASKING"})
 #: From these on the server speaks by itself.
-_LISTENING = frozenset({b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE", b"MONITOR", b"SYNC", b"PSYNC"})
+_LISTENING = {
+    **dict.fromkeys((b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"), _LISTENS),
+    **dict.fromkeys((b"MONITOR", b"SYNC", b"PSYNC"), _LISTENS | _MONITORS),
+}
 #: All other subcommands of CLIENT change the session.
 _HARMLESS_CLIENT = frozenset(
     {b"ID", b"INFO", b"LIST", b"KILL", b"UNBLOCK", b"PAUSE", b"UNPAUSE", b"GETNAME", b"GETREDIR", b"TRACKINGINFO"}
@@ -61,7 +65,7 @@ _SPECIAL = frozenset(
 Client = redis_asyncio.Redis
 Connection = redis_asyncio.Connection
 ConnectionPool = redis_asyncio.ConnectionPool
-ConnectionLost = RedisConnectionError
+ConnectionLost, TimedOut = RedisConnectionError, RedisTimeoutError
 
 _nonces = itertools.count()
 
@@ -84,6 +88,7 @@ class BookkeepingConnection(AbstractConnection):
         self.parting: Callable[[], PoolError] | None = None
         self._packed = 0
         self._packed_special: list[tuple[Any, ...]] = []
+        self._alarm: asyncio.TimerHandle | None = None
         self._forget()
         super().__init__(**kwargs)
 
@@ -98,6 +103,12 @@ class BookkeepingConnection(AbstractConnection):
         #: Seconds that what is due may take on purpose.
         self._grace = 0.0
         self._left_behind = 0
+        #: When the read began that is going on, on the loop's clock.
+        self._reading_since: float | None = None
+        self._is_overdue = False
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     # -- what the pool asks
 
@@ -109,8 +120,7 @@ class BookkeepingConnection(AbstractConnection):
             return False
         if reader.at_eof() or reader.exception() is not None or writer.transport.is_closing():
             return False
-        # In RESP3 the server may push by itself; the parser tells that from replies.
-        return bool(self._due) or self.protocol == 3 or not self._has_data(reader)
+        return bool(self._due) or not self._has_data(reader)
 
     @property
     def is_unfit(self) -> bool:
@@ -151,7 +161,10 @@ class BookkeepingConnection(AbstractConnection):
     def _has_data(self, reader: Any) -> bool:
         # Private in asyncio and in redis-py, which looks at the same two places in `can_read`.
         parsed = getattr(self._parser, "_reader", None)
-        return bool(reader._buffer) or (parsed is not None and parsed.has_data())
+        if parsed is not None and parsed.has_data():
+            return True
+        # In RESP3 the server may push by itself, and the parser tells that from replies.
+        return bool(reader._buffer) and not (self.protocol == 3 and reader._buffer.startswith(b">"))
 
     # -- what redis-py calls
 
@@ -196,7 +209,14 @@ class BookkeepingConnection(AbstractConnection):
         # Taken before and counted after, because a new connection and a check of it come in between.
         packed, self._packed = self._packed, 0
         special, self._packed_special = self._packed_special, []
-        await super().send_packed_command(command, check_health)
+        writer = self._writer
+        if writer is None or (check_health and self.health_check_interval) or isinstance(command, (str, bytes)):
+            await super().send_packed_command(command, check_health)
+        else:
+            # redis-py makes a task of every write, to bound it. Only one that the kernel did not take has to wait.
+            writer.writelines(command)
+            if writer.transport.get_write_buffer_size():
+                await super().send_packed_command((), check_health=False)
         self._due += packed
         for args in special:
             self._heed(args)
@@ -219,7 +239,7 @@ class BookkeepingConnection(AbstractConnection):
         elif name in (b"EXEC", b"DISCARD"):
             self._left_behind &= ~(_WATCHES | _QUEUES)
         elif name in _LISTENING:
-            self._left_behind |= _LISTENS
+            self._left_behind |= _LISTENING[name]
         elif name in _CHANGING or (words[1:] and words[1] not in _HARMLESS_CLIENT):
             self._left_behind |= _CHANGED
 
@@ -231,16 +251,13 @@ class BookkeepingConnection(AbstractConnection):
         disconnect_on_error: bool = True,
         push_request: bool | None = False,
     ) -> Any:
-        usual = self.socket_timeout
-        listens = bool(self._left_behind & _LISTENS)
-        if listens or self._grace:
-            self.socket_timeout = None if listens or usual is None or self._grace == inf else usual + self._grace
+        if push_request or timeout is not None or self._left_behind & _LISTENS:
+            # Whoever waits for messages may come back for the rest; and what listens is never lent again.
+            return await self._listen(disable_decoding, timeout, disconnect_on_error, push_request)
+        limit, self.socket_timeout = self.socket_timeout, None
+        if limit is not None:
+            self._watch(limit + self._grace)
         try:
-            if listens or push_request or timeout is not None:
-                # Whoever waits for messages comes back for the rest; and what listens is never lent again.
-                return await super().read_response(
-                    disable_decoding, timeout, disconnect_on_error=disconnect_on_error, push_request=push_request
-                )
             if self._abandoned:
                 await self._pass_over()
             response = await super().read_response(disable_decoding, disconnect_on_error=False)
@@ -252,13 +269,55 @@ class BookkeepingConnection(AbstractConnection):
                 self._abandon()
             raise
         except BaseException:
+            if self._is_overdue:
+                raise TimedOut(f"Timeout reading from {self._host_error()}") from None
             if disconnect_on_error:
                 await self.disconnect(nowait=True)
             raise
         finally:
-            self.socket_timeout = usual
+            self._reading_since = None
+            if self.socket_timeout is None:  # a server that announces maintenance may have set another
+                self.socket_timeout = limit
         self._received()
         return response
+
+    async def _listen(
+        self, disable_decoding: bool, timeout: float | None, disconnect_on_error: bool, push_request: bool | None
+    ) -> Any:
+        limit = self.socket_timeout
+        if push_request or self._left_behind & _MONITORS:
+            self.socket_timeout = None  # a message may take as long as it likes
+        try:
+            return await super().read_response(
+                disable_decoding, timeout, disconnect_on_error=disconnect_on_error, push_request=push_request
+            )
+        finally:
+            self.socket_timeout = limit
+
+    # One alarm for many reads, for a timer each would cost a tenth of a command.
+
+    def _watch(self, limit: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._reading_since = loop.time()
+        self._read_limit = limit
+        if limit != inf and (self._alarm is None or self._alarm.when() > self._reading_since + limit):
+            self._set_alarm(loop, limit)
+
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_later(delay, self._look_at_time, loop)
+
+    def _look_at_time(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._alarm = None
+        if self._reading_since is None or self._read_limit == inf:
+            return
+        left = self._reading_since + self._read_limit - loop.time()
+        if left > 0:
+            self._set_alarm(loop, left)
+        else:
+            self.abort()  # whoever reads comes to the end of the stream
+            self._is_overdue = True
 
     def _received(self) -> None:
         self._due -= 1

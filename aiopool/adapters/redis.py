@@ -124,7 +124,7 @@ class RedisConnectionPool(RedisPyPool):
             await self.pool.drain()
 
     @property
-    def _available_connections(self) -> list[Any]:
+    def _available_connections(self) -> list[Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return [connection for connection in self._open if connection not in self._leases]
 
     @_available_connections.setter
@@ -132,7 +132,7 @@ class RedisConnectionPool(RedisPyPool):
         """redis-py starts with an empty list of its own."""
 
     @property
-    def _in_use_connections(self) -> set[Any]:
+    def _in_use_connections(self) -> set[Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return set(self._leases)
 
     @_in_use_connections.setter
