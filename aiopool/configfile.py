@@ -242,12 +242,13 @@ class _YamlReader:
 
     def _refuse_duplicates(self, node: yaml.MappingNode, path: KeyPath) -> None:
         first: dict[Any, int] = {}
-        for key_node, _ in node.value:
+        for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             key = self._key(key_node, path)
             if key in first:
                 what = f"is written twice, first in line {first[key]}; remove one"
-                self._document.refuse((*path, str(key)), what, line=line)
+                # Without a value it is no key that was meant: in `{password: a,b,b}`.
+                self._document.refuse((*path, str(key) if value_node.value else "(nothing)"), what, line=line)
             first.setdefault(key, line)
 
     def _key(self, node: yaml.Node, path: KeyPath) -> Any:
