@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Iterable
 
 import h11
 import httpx
@@ -154,13 +154,8 @@ class HTTP1Wire(Wire):
             exchange.failed(httpx.RemoteProtocolError(str(exc)))
             self.transport.abort()
 
-    def _wake_all(self) -> None:
-        if self._exchange is not None:
-            self._exchange.wake()
-
-    def _fail_all(self, error: Callable[[], Exception]) -> None:
-        if self._exchange is not None:
-            self._exchange.failed(error())
+    def _running(self) -> Iterable[Exchange]:
+        return () if self._exchange is None else (self._exchange,)
 
 
 _ENDS = {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -115,7 +115,7 @@ class HTTP2Wire(Wire):
     ) -> None:
         sent = 0
         while sent < len(content) and not exchange.is_over:
-            room = min(self._h2.local_flow_control_window(exchange.id), self._h2.max_outbound_frame_size)
+            room = self._room(exchange)
             if room <= 0:
                 await exchange.changes(timeout, httpx.WriteTimeout)
                 continue
@@ -178,8 +178,8 @@ class HTTP2Wire(Wire):
         except h2.exceptions.ProtocolError as exc:
             self._is_spent_now()
             self._flush()
-            problem = str(exc) or type(exc).__name__
-            self._fail_all(lambda: httpx.RemoteProtocolError(problem))
+            for exchange in self._exchanges.values():
+                exchange.failed(httpx.RemoteProtocolError(str(exc) or type(exc).__name__))
             self.transport.close()
             return
         if self._owed >= CONNECTION_WINDOW // 2:
@@ -227,14 +227,11 @@ class HTTP2Wire(Wire):
         if not self.ready.done():
             self.ready.set_result(None)
         elif is_news:
-            self.on_capacity(self)
-        self._wake_all()  # the windows may have changed
+            self.on_change(self)
+        self._let_send()
 
     def _window(self, event: h2.events.WindowUpdated) -> None:
-        if event.stream_id == 0:
-            self._wake_all()
-        elif (exchange := self._exchanges.get(event.stream_id)) is not None:
-            exchange.wake()
+        self._let_send()
 
     def _pong(self, event: h2.events.PingAckReceived) -> None:
         pong = self._pongs.get(event.ping_data)
@@ -249,13 +246,20 @@ class HTTP2Wire(Wire):
             if exchange.id > last:
                 exchange.failed(httpx.RemoteProtocolError("the server goes away"), is_unprocessed=True)
 
-    def _wake_all(self) -> None:
+    def _let_send(self) -> None:
+        """A window has opened: wakes those who can go on."""
         for exchange in self._exchanges.values():
-            exchange.wake()
+            if exchange.waits_to_send and not exchange.is_over and self._room(exchange) > 0:
+                exchange.wake()
 
-    def _fail_all(self, error: Callable[[], Exception]) -> None:
-        for exchange in self._exchanges.values():
-            exchange.failed(error())
+    def _room(self, exchange: Exchange) -> int:
+        return min(self._h2.local_flow_control_window(exchange.id), self._h2.max_outbound_frame_size)
+
+    def _running(self) -> Iterable[Exchange]:
+        return self._exchanges.values()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
         for pong in self._pongs.values():
             if not pong.done():
                 pong.set_result(False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -68,7 +69,7 @@ class Address:
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}" + (f" as {self.sni}" if self.sni else "")
 
 
 class Limit:
@@ -81,7 +82,7 @@ class Limit:
         self.size = size
         self._max_idle = sys.maxsize if max_idle is None else max_idle
         self.taken = 0
-        self.origins: dict[Address, Origin] = {}
+        self.origins: weakref.WeakValueDictionary[Address, Origin] = weakref.WeakValueDictionary()
         #: Openings that wait for a place, in the order they came, each with the time it began.
         self._parked: dict[asyncio.Future[None], tuple[Origin, float]] = {}
         #: Connections that were sent away for them and are not gone yet.
@@ -121,7 +122,11 @@ class Limit:
             if self.is_reached and now - since > origin.pool.stats()["oldest_wait"] and self._may_send_away():
                 self._leaving += 1
                 return True
-        elif len(self.origins) > 1 and sum(1 for _ in self._idle(besides=None)) >= self._max_idle < self.taken:
+        elif (
+            self.taken > self._max_idle
+            and len(self.origins) > 1
+            and sum(1 for _ in self._idle(besides=None)) >= self._max_idle
+        ):
             self._dismiss_idle(besides=None)
         return False
 
@@ -214,9 +219,19 @@ class Origin:
         except BaseException:
             self._limit.leave()
             raise
-        wire.on_lost = self._lost
-        wire.on_spent = self.pool.evict
-        wire.on_capacity = self._capacity_changed
+        # The loop knows the wire, and must not keep a pool alive that was dropped; but its place is free in any case.
+        this, limit = weakref.ref(self), self._limit
+
+        def lost(wire: Wire) -> None:
+            limit.leave()
+            if (origin := this()) is not None:
+                origin.pool.evict(wire)
+
+        def changed(wire: Wire) -> None:
+            if (origin := this()) is not None:
+                origin.changed(wire)
+
+        wire.on_lost, wire.on_change = lost, changed
         return wire
 
     async def _connect(self) -> Wire:
@@ -271,10 +286,9 @@ class Origin:
             if self.is_unused:
                 self._unused(self)
 
-    def _capacity_changed(self, wire: Wire) -> None:
-        if (info := self.wires.get(wire)) is not None:
+    def changed(self, wire: Wire) -> None:
+        info = self.wires.get(wire)
+        if wire.is_spent:
+            self.pool.evict(wire)
+        elif info is not None:
             info.capacity = wire.capacity
-
-    def _lost(self, wire: Wire) -> None:
-        self._limit.leave()
-        self.pool.evict(wire)

@@ -74,10 +74,11 @@ class HTTPTransport(httpx.AsyncBaseTransport):
             local_address=local_address,
         )
         self._limit = Limit(self._settings.max_connections, self._settings.max_keepalive)
+        self._origins: dict[Address, Origin] = {}
         #: The origin that stays when it is not in use.
         self._home: Origin | None = None
         #: What the origins that are gone have counted.
-        self._departed: list[PoolStats] = [Counters().snapshot()]
+        self._departed = Counters().snapshot()
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -87,10 +88,11 @@ class HTTPTransport(httpx.AsyncBaseTransport):
         is_whole = isinstance(request.stream, httpx.ByteStream)
         content: Content = b"".join(cast(httpx.ByteStream, request.stream)) if is_whole else Pieces(request.stream)
         timeouts = request.extensions.get("timeout", {})
+        address = _address(request.url, request.extensions.get("sni_hostname"))
         attempt = 0
         while True:
             attempt += 1
-            lease = await self._acquire(self.origin(request), timeouts)
+            lease = await self._acquire(self._origin(address), timeouts)
             wire = lease.connection
             exchange = wire.begin()
             body = Body(wire, exchange, lease, timeouts.get("read"))
@@ -134,38 +136,26 @@ class HTTPTransport(httpx.AsyncBaseTransport):
 
     # -- origins
 
-    def origin(self, request: httpx.Request) -> Origin:
-        url = request.url
-        if url.scheme not in PORTS:
-            missing = (
-                "is missing an 'http://' or 'https://' protocol" if not url.scheme else "has an unsupported protocol"
-            )
-            raise httpx.UnsupportedProtocol(f"Request URL {missing}.")
-        port = url.port or PORTS[url.scheme]
-        return self._origin(
-            Address(url.scheme, url.raw_host.decode("ascii"), port, request.extensions.get("sni_hostname"))
-        )
-
     def home(self, url: httpx.URL) -> Origin:
-        """The origin of that address, which stays from now on."""
-        self._home = self.origin(httpx.Request("GET", url))
+        """The origin of that address, which stays from now on, and has the transport's name."""
+        self._home = self._origin(_address(url), self.name)
         return self._home
 
-    def _origin(self, address: Address) -> Origin:
+    def _origin(self, address: Address, name: str | None = None) -> Origin:
         if self._is_closed:
             raise PoolClosed(f"transport {self.name!r} is closed: make another, or open() its pool again")
-        origin = self._limit.origins.get(address)
+        origin = self._origins.get(address)
         if origin is None:
-            name = self.name if self._home is None and not self._limit.origins else f"{self.name} {address}"
-            origin = Origin(address, self._settings, self._limit, name, self._unused)
-            self._limit.origins[address] = origin
+            origin = Origin(address, self._settings, self._limit, name or f"{self.name} {address}", self._unused)
+            self._origins[address] = self._limit.origins[address] = origin
         return origin
 
     def _unused(self, origin: Origin) -> None:
         """Forgets an origin that has neither connections nor callers, so that a crawler does not collect them."""
-        if origin is not self._home and self._limit.origins.get(origin.address) is origin:
-            del self._limit.origins[origin.address]
-            self._departed = [_sum([*self._departed, origin.pool.stats()])]
+        is_known = self._origins.get(origin.address) is origin
+        if is_known and origin is not self._home and asyncio._get_running_loop() is not None:
+            del self._origins[origin.address]
+            self._departed = _sum([self._departed, origin.pool.stats()])
             closing = asyncio.ensure_future(origin.pool.close(timeout=0))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
@@ -174,13 +164,13 @@ class HTTPTransport(httpx.AsyncBaseTransport):
 
     def stats(self) -> PoolStats:
         """The sum over all origins, those that are gone included; `max_size` is the limit over all of them."""
-        stats = _sum([*self._departed, *self.origins().values()])
+        stats = _sum([self._departed, *(origin.pool.stats() for origin in self._origins.values())])
         stats["name"], stats["max_size"] = self.name, self._settings.max_connections
         return stats
 
     def origins(self) -> dict[str, PoolStats]:
         """For each origin in use its own figures; the key is scheme, host and port."""
-        return {str(address): origin.pool.stats() for address, origin in self._limit.origins.items()}
+        return {str(address): origin.pool.stats() for address, origin in self._origins.items()}
 
     async def open(self) -> None:
         """Connects nothing; a closed one serves again."""
@@ -192,7 +182,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
         """Refuses newcomers, fails those in line, waits up to `timeout` for running exchanges, then closes all."""
         self._is_closed = True
         async with asyncio.TaskGroup() as group:
-            for origin in self._limit.origins.values():
+            for origin in self._origins.values():
                 group.create_task(origin.pool.close(timeout))
         if self._closing:
             await asyncio.wait(self._closing)
@@ -259,6 +249,13 @@ class Body(httpx.AsyncByteStream):
             self._lease.discard()
         else:
             self._lease.release()
+
+
+def _address(url: httpx.URL, sni: str | None = None) -> Address:
+    if url.scheme not in PORTS:
+        complaint = "has an unsupported protocol" if url.scheme else "is missing an 'http://' or 'https://' protocol"
+        raise httpx.UnsupportedProtocol(f"Request URL {complaint}.")
+    return Address(url.scheme, url.raw_host.decode("ascii"), url.port or PORTS[url.scheme], sni)
 
 
 def _sum(parts: list[PoolStats]) -> PoolStats:

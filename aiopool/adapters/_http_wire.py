@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from math import inf
 from typing import Any, ClassVar
 
@@ -93,6 +93,11 @@ class Exchange:
         if self._change is not None and not self._change.done():
             self._change.set_result(None)
 
+    @property
+    def waits_to_send(self) -> bool:
+        """Whoever waits for an answer is left alone by what only lets others send, or its timeout would begin anew."""
+        return self._change is not None and not self.is_sent
+
     # -- what the caller does
 
     async def changes(self, seconds: float | None, overdue: type[httpx.TimeoutException]) -> None:
@@ -135,10 +140,9 @@ class Wire(asyncio.Protocol):
         self.has_answered = False
         #: Leases it carries at once.
         self.capacity = 1
-        #: Told when the socket is gone, when nothing more may be sent over it, and when its capacity changes.
+        #: Told when the socket is gone, and before that, when it is spent or its capacity is another one.
         self.on_lost: Callable[[Wire], object] = lambda wire: None
-        self.on_spent: Callable[[Wire], object] = lambda wire: None
-        self.on_capacity: Callable[[Wire], object] = lambda wire: None
+        self.on_change: Callable[[Wire], object] = lambda wire: None
 
     # -- what the pool asks
 
@@ -212,26 +216,25 @@ class Wire(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_full = False
-        self._wake_all()
+        for exchange in self._running():
+            exchange.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost.set_result(None)
         if not self.ready.done():
             self.ready.set_exception(exc or ConnectionError("the server closed the connection at once"))
             self.ready.exception()  # whoever wants it asks again
-        self._fail_all(lambda: lost(exc))
+        for exchange in self._running():
+            exchange.failed(lost(exc))
         self.on_lost(self)
 
-    def _wake_all(self) -> None:
-        raise NotImplementedError
-
-    def _fail_all(self, error: Callable[[], Exception]) -> None:
+    def _running(self) -> Iterable[Exchange]:
         raise NotImplementedError
 
     def _is_spent_now(self) -> None:
         if not self.is_spent:
             self.is_spent = True
-            self.on_spent(self)
+            self.on_change(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'usable' if self.is_usable else 'unusable'}>"

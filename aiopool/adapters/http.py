@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiopool.adapters import missing_driver
-from aiopool.errors import PoolClosed, PoolTimeout
+from aiopool.errors import PoolClosed, PoolConfigError, PoolTimeout
 from aiopool.pool import ConnectionPool
 from aiopool.stats import Histogram, PoolStats
 
@@ -45,7 +45,7 @@ class HTTPClientPool:
     without one; a lease of it is an HTTP/1.1 connection, or one stream's worth of an HTTP/2 connection.
     """
 
-    #: Of the origin of `base_url`.
+    #: Of the origin of `base_url`; None without one, or with a `transport` of the caller's own.
     pool: ConnectionPool[Wire] | None
 
     def __init__(
@@ -86,7 +86,12 @@ class HTTPClientPool:
             limits=self._settings["limits"],
             name=self.name,
         )
-        self.pool = self.transport.home(httpx.URL(self._settings["base_url"])).pool if base_url else None
+        self.pool = None
+        if base_url and client_kwargs.get("transport") is None:
+            try:
+                self.pool = self.transport.home(httpx.URL(self._settings["base_url"])).pool
+            except httpx.UnsupportedProtocol:
+                raise PoolConfigError("base_url is not allowed: it must begin with http:// or https://") from None
         self.client = self._new_client()
         self._is_closed = False
         self._active = 0

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from aiopool.adapters.http import HTTPClientPool, HTTPTransport
-from aiopool.errors import PoolClosed, PoolTimeout
+from aiopool.errors import PoolClosed, PoolConfigError, PoolTimeout
 from tests.integration.http_peers import HTTP1Connection, HTTP2Connection, Peer, http1_peer, http2_peer
 
 
@@ -643,3 +643,43 @@ async def test_a_proxy_is_httpxs_own_business() -> None:
         assert (await api.get("/page")).status_code == 200
         assert proxy.connections[0].requests == ["get http://nowhere.invalid/page http/1.1"]
         assert api.stats()["opened"] == 0
+
+
+async def test_a_pool_that_is_dropped_warns_and_closes_its_connections() -> None:
+    async with http1_peer(serve_all) as peer:
+        api = HTTPClientPool(peer.url())
+        await api.get("/")
+        del api
+        with pytest.warns(ResourceWarning, match="was dropped without being closed"):
+            gc.collect()
+        async with asyncio.timeout(2):
+            while peer.tasks:
+                await asyncio.wait(set(peer.tasks))
+
+
+async def test_silence_on_one_stream_is_noticed_while_the_others_talk() -> None:
+    async def handle(connection: HTTP2Connection) -> None:
+        await connection.start()
+        silent = await connection.next()
+        while stream := await connection.next():
+            connection.h2.increment_flow_control_window(10)  # for all streams
+            if stream != silent:
+                connection.reply(stream)
+
+    async with http2_peer(handle) as peer, http2_pool(peer) as api:
+        began = time.monotonic()
+        silent = asyncio.create_task(api.get("/", timeout=0.3))
+        await asyncio.sleep(0)
+        while not silent.done() and time.monotonic() < began + 2:
+            await api.get("/")
+            await asyncio.sleep(0.02)
+        with pytest.raises(httpx.ReadTimeout):
+            await silent
+        assert time.monotonic() - began < 0.6
+
+
+def test_a_base_url_without_http_is_refused_without_a_word_of_it() -> None:
+    for url in ("tr0ub4dor://host", "user:tr0ub4dor@host", "ftp://u:tr0ub4dor@host", "/path/tr0ub4dor"):
+        with pytest.raises(PoolConfigError, match="base_url") as caught:
+            HTTPClientPool(url)
+        assert "tr0ub4dor" not in str(caught.value)
