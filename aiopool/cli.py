@@ -85,11 +85,16 @@ def _app() -> "typer.Typer":
 
         Set DATABASE_URL or REDIS_URL to use servers of yours: they are only read.
         """
+        from aiopool.adapters import hush
         from aiopool.demo import Failure, run
 
         try:
             interruption.run(run(calls, concurrency, as_json=as_json))
         except Exception as exc:
+            # A Failure has weighed its words; the driver's error behind it may quote the address.
+            told = exc.__cause__ if isinstance(exc, Failure) else exc
+            if told is not None:
+                hush(told, *map(os.environ.get, ("DATABASE_URL", "REDIS_URL", "PGPASSWORD")))
             if debug:
                 raise
             if isinstance(exc, Failure):

@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from aiopool.errors import PoolError
+
 if TYPE_CHECKING:
     from aiopool.adapters.http import HTTPClientPool
     from aiopool.adapters.postgres import DatabasePool
@@ -50,7 +52,7 @@ def hush(error: BaseException, *secrets: str | None) -> None:
         if exc is None or id(exc) in seen:
             continue
         seen.add(id(exc))
-        if words & _words(f"{exc} {exc!r}"):
+        if not isinstance(exc, PoolError) and words & _words(f"{exc} {exc!r}"):
             exc.args = ("its words repeat a part of the password and are not told",)
         pending += [exc.__cause__, exc.__context__]
 
