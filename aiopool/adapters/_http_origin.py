@@ -22,7 +22,7 @@ from aiopool.pool import ConnectionPool
 CONNECT_TIMEOUT = 10.0
 #: A caller is never more patient than that; waiting for another origin to give way counts too, and is no failure.
 LONGEST_OPENING = 3600.0
-#: The second address of a name is tried beside the first after so many seconds (RFC 8305).
+#: The second address of a name is tried beside the first after so many seconds (RFC 8305); uvloop knows no such thing.
 HAPPY_EYEBALLS_DELAY = 0.25
 SSL_SHUTDOWN_TIMEOUT = 1.0
 
@@ -236,6 +236,8 @@ class Origin:
 
     async def _connect(self) -> Wire:
         loop, settings, address = asyncio.get_running_loop(), self._settings, self.address
+        is_asyncios = isinstance(loop, asyncio.BaseEventLoop)
+        eyeballs: dict[str, Any] = {"happy_eyeballs_delay": HAPPY_EYEBALLS_DELAY} if is_asyncios else {}
         tls: dict[str, Any] = {}
         if address.scheme == "https":
             # The context is shared with clients that offer something else, and is read when the handshake begins.
@@ -254,8 +256,8 @@ class Origin:
                 address.host,
                 address.port,
                 local_addr=(settings.local_address, 0) if settings.local_address else None,
-                happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY,
                 **tls,
+                **eyeballs,
             )
         wire = greeter.wire
         try:

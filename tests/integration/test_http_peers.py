@@ -683,3 +683,16 @@ def test_a_base_url_without_http_is_refused_without_a_word_of_it() -> None:
         with pytest.raises(PoolConfigError, match="base_url") as caught:
             HTTPClientPool(url)
         assert "tr0ub4dor" not in str(caught.value)
+
+
+def test_it_runs_on_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def run() -> None:
+        async with http1_peer(serve_all) as peer, HTTPClientPool(peer.url()) as api:
+            assert (await api.get("/")).status_code == 200
+        async with http2_peer(serve_all_2) as peer, http2_pool(peer) as api:
+            assert (await api.get("/")).status_code == 200
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
