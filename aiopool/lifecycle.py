@@ -89,27 +89,21 @@ class Lifecycle(Generic[T]):
     # -- open
 
     async def connect(self) -> tuple[T, Owner[T] | None]:
-        """A new connection, configured, and its owner if the factory gave a context manager. Bounded by the caller."""
+        """A new connection, and its owner if the factory gave a context manager. Bounded by the caller."""
         made = self._factory()
-        owner: Owner[T] | None = None
         if inspect.isawaitable(made):
-            connection: T = await made
-        elif isinstance(made, AbstractAsyncContextManager):
+            return await made, None
+        if isinstance(made, AbstractAsyncContextManager):
             owner = Owner(made, self.spawn)
-            connection = await owner.enter()
-        else:
-            raise TypeError(
-                f"the factory of pool {self._name!r} returned {type(made).__name__}, which is neither awaitable nor an "
-                "async context manager: make it an async function"
-            )
-        try:
-            if self._configure is not None and inspect.isawaitable(result := self._configure(connection)):
-                await result
-        except BaseException:
-            if (rest := self.begin_close(connection, owner, politely=True)) is not None:
-                await rest
-            raise
-        return connection, owner
+            return await owner.enter(), owner
+        raise TypeError(
+            f"the factory of pool {self._name!r} returned {type(made).__name__}, which is neither awaitable nor an "
+            "async context manager: make it an async function"
+        )
+
+    async def configure(self, connection: T) -> None:
+        if self._configure is not None and inspect.isawaitable(result := self._configure(connection)):
+            await result
 
     # -- check and reset
 
@@ -139,13 +133,19 @@ class Lifecycle(Generic[T]):
 
     # -- close
 
+    async def close(self, connection: T, owner: Owner[T] | None) -> None:
+        """Politely."""
+        if (rest := self.begin_close(connection, owner, politely=True)) is not None:
+            await rest
+
     def begin_close(self, connection: T, owner: Owner[T] | None, *, politely: bool) -> Coroutine[Any, Any, None] | None:
         """Closes, or tears down; what takes time is returned, to be awaited. Never raises: failures are counted."""
         rest: object = None
         if self.is_ending or self.loop.is_closed():
             self._abort(connection)
             return None
-        if not politely and self._aborter is not None:
+        has_politeness = self._destroyer is not None or owner is not None
+        if self._aborter is not None and not (politely and has_politeness):
             self._abort(connection)
         elif self._destroyer is not None:
             try:
@@ -166,10 +166,9 @@ class Lifecycle(Generic[T]):
                 await self._close_step(connection, owner.leave())
         except BaseException:
             self._abort(connection)
-            raise
-        finally:
             if owner is not None:
                 owner.task.cancel()
+            raise
 
     async def _close_step(self, connection: T, step: Awaitable[object]) -> None:
         try:
@@ -213,13 +212,12 @@ class Owner(Generic[T]):
         self.task = spawn(self._live(), "owner")
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever wants it asks again
 
+    # A cancellation is passed on to the manager, and one that ignores it is waited for: until it has really ended, its
+    # connection may exist.
+
     async def enter(self) -> T:
-        """A cancellation is passed on to the manager; one that ignores it is waited for, and may still succeed."""
-        while not (self.task.done() or self._entered.done()):
-            try:
-                await asyncio.wait((self.task, self._entered), return_when=asyncio.FIRST_COMPLETED)
-            except asyncio.CancelledError:
-                self.task.cancel()
+        """May still succeed after a cancellation."""
+        await self._first_of(self.task, self._entered)
         if not self._entered.done():
             await self.task
             raise ConnectionError("the factory's context manager ended without giving a connection")
@@ -227,9 +225,20 @@ class Owner(Generic[T]):
 
     async def leave(self) -> None:
         self._leaves.set()
-        await asyncio.wait((self.task,))
+        if (cancellation := await self._first_of(self.task)) is not None:
+            raise cancellation
         if not self.task.cancelled() and (exc := self.task.exception()) is not None:
             raise exc
+
+    async def _first_of(self, *awaited: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+        cancellation = None
+        while not any(each.done() for each in awaited):
+            try:
+                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError as exc:
+                cancellation = exc
+                self.task.cancel()
+        return cancellation
 
     async def _live(self) -> None:
         async with self._manager as connection:

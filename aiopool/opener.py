@@ -263,12 +263,19 @@ class Opener(Generic[T]):
         return True
 
     async def _run(self, attempt: Attempt) -> None:
+        lifecycle = self._lifecycle
         try:
-            connection, owner = await self._lifecycle.connect()
-            if not attempt.is_over:
+            connection, owner = await lifecycle.connect()
+            try:
+                if not attempt.is_over:  # what comes too late would hang there with nobody to cancel it
+                    await lifecycle.configure(connection)
+            except BaseException:
+                await lifecycle.close(connection, owner)
+                raise
+            if attempt.is_over:
+                await lifecycle.close(connection, owner)
+            else:
                 self._succeeded(attempt, connection, owner)
-            elif (rest := self._lifecycle.begin_close(connection, owner, politely=True)) is not None:
-                await rest  # it came too late: nobody counts on it
         except BaseException as exc:
             if not attempt.is_over:
                 self._failed(attempt, exc)

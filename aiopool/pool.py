@@ -14,7 +14,6 @@ import asyncio
 import itertools
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from math import frexp
@@ -27,7 +26,7 @@ from anyio import CancelScope
 from aiopool import events
 from aiopool.config import PoolConfig
 from aiopool.connection import IDLE, LEASED, PooledConnection
-from aiopool.errors import PoolError, PoolTimeout
+from aiopool.errors import PoolError, PoolOverloaded, PoolTimeout
 from aiopool.handoff import HandoffQueue
 from aiopool.home import clock_of, residents
 from aiopool.lease import Acquisition
@@ -191,6 +190,9 @@ class ConnectionPool(Generic[T]):
             info = await line.wait(waiter, timeout)
         except PoolError as error:
             counters.timeouts += isinstance(error, PoolTimeout)
+            if isinstance(error, PoolOverloaded):
+                counters.shed += 1
+                self._emit(events.Shed, self._now() - began)
             raise
         except BaseException:
             line.abandon(waiter)
@@ -201,6 +203,7 @@ class ConnectionPool(Generic[T]):
             if waits:
                 counters.waiting.record(waited)
         if info.place is not LEASED:  # the pool was closed in the same turn
+            stock.give_back(info)
             raise self._refusals.closed()
         if self._listeners:
             self._emit(events.Acquired, info, waited)
@@ -339,19 +342,23 @@ class ConnectionPool(Generic[T]):
                 raise error
         except BaseException:
             if before is not OPEN:
-                stock = self._stock
-                await self._undo_open()
-                if self._stock is stock and self._state is State.CLOSED:  # nobody has opened it again meanwhile
-                    self._state = before
+                await self._undo_open(before)
             raise
 
-    async def _undo_open(self) -> None:
-        """Bounded by the timeouts of closing, so it may insist: the caller's cancellation is on its way already."""
+    async def _undo_open(self, before: State) -> None:
+        """Bounded by the timeouts of closing, so it may insist, and a cancellation has to wait."""
+        stock, cancellation = self._stock, None
         undoing = self._lifecycle.spawn(self.close(timeout=0), "undo")
         with CancelScope(shield=True):
             while not undoing.done():
-                with suppress(asyncio.CancelledError):
+                try:
                     await asyncio.wait((undoing,))
+                except asyncio.CancelledError as exc:
+                    cancellation = exc
+        if self._stock is stock and self._state is State.CLOSED:  # nobody has opened it again meanwhile
+            self._state = before
+        if cancellation is not None:
+            raise cancellation
 
     def _ensure_open(self, *, may_reopen: bool = False) -> None:
         """Opens a pool that was never open; raises unless it can be used, here and now."""
@@ -414,6 +421,7 @@ class ConnectionPool(Generic[T]):
                 await asyncio.wait((stock.emptied,), timeout=timeout)
             stock.terminate()
             await asyncio.wait((stock.emptied,), timeout=2 * self._config.close_timeout + 1)
+            stock.give_up()
             await self._lifecycle.end(grace=1.0)
         except BaseException:
             stock.terminate()
@@ -421,7 +429,7 @@ class ConnectionPool(Generic[T]):
         self._closed(stock)
 
     def _closed(self, stock: Stock[T]) -> None:
-        if self._stock is stock:
+        if self._stock is stock and self._state is State.CLOSING:
             self._state = State.CLOSED
             self._line.resume()  # a pool that is opened again is not suspended
             residents.discard(self)

@@ -157,7 +157,7 @@ class Stock(Generic[T]):
             if now >= info.expires_at:
                 self.retire(info, info.expires_as)
             elif now < info.fresh_until or info.leases:
-                self.give(info, now)
+                self.pass_on(info, now)
             elif line.waiting > self.health.checks_to_count_on(now):
                 self.health.check(info)
             else:
@@ -175,10 +175,7 @@ class Stock(Generic[T]):
         return self._refusals.timed_out(phase, waited, cause, is_suspended=self.line.is_paused)
 
     def shed(self, waiter: Waiter[T]) -> PoolError:
-        waited = self.now() - waiter.since
-        self.counters.shed += 1
-        self.emit(events.Shed, waited)
-        return self._refusals.overloaded(waited, self.config.shed_target or 0.0)
+        return self._refusals.overloaded(self.now() - waiter.since, self.config.shed_target or 0.0)
 
     # -- a connection comes
 
@@ -199,25 +196,37 @@ class Stock(Generic[T]):
             self.retire(info, Reason.DRAINED)
 
     def give(self, info: PooledConnection[T], now: float) -> None:
-        """It was proven good just now: to the head of the line, or to idle, unless its time is up."""
-        if now >= info.expires_at:
-            self.retire(info, info.expires_as)
-            return
-        if self.is_shrinking and self._shrinks(info):
-            return
+        """It was proven good just now."""
         fresh_for = self.lifecycle.fresh_for
         info.fresh_until = info.expires_at if fresh_for is None else min(info.expires_at, now + fresh_for)
-        if self.config.max_idle is not None and self._is_one_idle_too_many(info):
+        self.pass_on(info, now)
+
+    def pass_on(self, info: PooledConnection[T], now: float) -> None:
+        """To the head of the line, or to idle, unless its time is up or there are too many."""
+        if now >= info.expires_at:
+            self.retire(info, info.expires_as)
+        elif self.is_shrinking and self._shrinks(info):
+            pass
+        elif self.config.max_idle is not None and self._is_one_idle_too_many(info):
             self.retire(info, Reason.IDLE)
-            return
-        self.line.put_nowait(info, now)
+        else:
+            self.line.put_nowait(info, now)
 
     def give_back(self, info: PooledConnection[T]) -> None:
-        """Handed to a caller who was cancelled in that very turn and never used it."""
+        """Handed to a caller who, in that very turn, was cancelled or found the pool closed: it was never used."""
+        if info.place is Place.GONE:
+            self.counters.acquired_before -= 1
+        else:
+            info.use_count -= 1
         if info.place is Place.LEASED:
             info.leases -= 1
-            info.use_count -= 1
-            self.give(info, self.now())
+            now = self.now()
+            if not info.leases:
+                self.line.discard(info)  # it had room for more
+            # Others may have made use of a shared one meanwhile, and have left the reset to the last.
+            is_clean = info.leases or not self.line.is_shared or not self.lifecycle.can_reset
+            if is_clean or self.reset(info, now):
+                self.pass_on(info, now)
 
     def reset(self, info: PooledConnection[T], now: float) -> bool:
         """Cleans what comes back. True if it is clean already; otherwise it comes back by itself, or is retired."""
@@ -243,7 +252,8 @@ class Stock(Generic[T]):
         if info.place is Place.IDLE or info.leases:
             self.line.discard(info)
             if info.leases < info.capacity and self.now() < info.expires_at:
-                self.line.put_nowait(info, self.now())
+                self.line.put_back(info)
+                self.serve_line()
 
     def _is_one_idle_too_many(self, info: PooledConnection[T]) -> bool:
         limit = self.config.max_idle
@@ -370,6 +380,11 @@ class Stock(Generic[T]):
             if info.place is Place.LEASED:
                 info.leases = 0
                 self.retire(info, Reason.POOL_CLOSED, abruptly=True)
+
+    def give_up(self) -> None:
+        """What can't be closed is not counted any more."""
+        for info in list(self.connections):
+            self._gone(info)
 
     def loop_ends(self) -> None:
         """Somebody cancels the pool's own tasks, as `asyncio.run` does at its end: no time is left for anything."""
