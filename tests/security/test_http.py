@@ -19,7 +19,7 @@ Way = Callable[[Secret, str], Given]
 
 def printable(secret: Secret) -> str:
     """What a header takes."""
-    return "".join(character for character in secret.raw if character.isascii() and character.isprintable())
+    return "".join(character for character in secret.raw if character.isascii() and character.isprintable()).strip()
 
 
 #: Given a password and the server's scheme, host and port.
