@@ -285,7 +285,7 @@ class BookkeepingConnection(AbstractConnection):
         self, disable_decoding: bool, timeout: float | None, disconnect_on_error: bool, push_request: bool | None
     ) -> Any:
         limit = self.socket_timeout
-        if push_request or self._left_behind & _MONITORS:
+        if timeout is None and (push_request or self._left_behind & _MONITORS):
             self.socket_timeout = None  # a message may take as long as it likes
         try:
             return await super().read_response(

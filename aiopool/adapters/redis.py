@@ -27,7 +27,7 @@ from aiopool.adapters._redispy import (
 from aiopool.adapters._redispy import ConnectionPool as RedisPyPool
 from aiopool.adapters.face import PoolFace
 from aiopool.config import PoolConfig
-from aiopool.errors import LeaseExpired, PoolClosed, PoolConfigError, PoolError, PoolTimeout, PoolUnavailable
+from aiopool.errors import LeaseExpired, PoolClosed, PoolConfigError, PoolTimeout, PoolUnavailable
 from aiopool.lease import Lease
 from aiopool.pool import ConnectionPool
 from aiopool.stats import Reason
@@ -98,7 +98,9 @@ class RedisConnectionPool(RedisPyPool):
 
     async def release(self, connection: AbstractConnection) -> None:
         # Must not await: redis-py calls this on the way out of a cancelled command.
-        self._leases.pop(cast(BookkeepingConnection, connection)).release()
+        lease = self._leases.pop(cast(BookkeepingConnection, connection), None)
+        if lease is not None:  # else the pool has closed it under its holder
+            lease.release()
 
     def can_get_connection(self) -> bool:
         stats = self.pool.stats()
@@ -115,8 +117,8 @@ class RedisConnectionPool(RedisPyPool):
             await connection.disconnect()
 
     async def aclose(self) -> None:
-        """Closes the pool; unlike redis-py's, it stays closed until `pool.open()`."""
-        await self.pool.close()
+        """Closes the pool at once, as redis-py does; it stays closed until `pool.open()`."""
+        await self.pool.close(timeout=0)
 
     async def re_auth_callback(self, token: Any) -> None:
         """The credentials have changed: new connections log in with them, old ones go as they come back."""
@@ -124,19 +126,20 @@ class RedisConnectionPool(RedisPyPool):
             await self.pool.drain()
 
     @property
-    def _available_connections(self) -> list[Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def _available_connections(self) -> list[Any]:
         return [connection for connection in self._open if connection not in self._leases]
 
     @_available_connections.setter
-    def _available_connections(self, _: Any) -> None:
+    def _available_connections(self, _: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """redis-py starts with an empty list of its own."""
 
     @property
-    def _in_use_connections(self) -> set[Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def _in_use_connections(self) -> set[Any]:
         return set(self._leases)
 
     @_in_use_connections.setter
-    def _in_use_connections(self, _: Any) -> None: ...
+    def _in_use_connections(self, _: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """And with an empty set."""
 
     # -- what the pool calls
 
@@ -164,15 +167,17 @@ class RedisConnectionPool(RedisPyPool):
     def _part(self, connection: BookkeepingConnection) -> None:
         # Whoever still has it must not connect it again, to repeat a command: nobody would count that connection.
         self._open.pop(connection, None)
-        connection.parting = lambda: self._parting(connection)
+        lease = self._leases.pop(connection, None)
+        is_end = lease is not None and lease.info.expires_as is Reason.POOL_CLOSED
+        connection.parting = self._closed if is_end else self._expired
 
-    def _parting(self, connection: BookkeepingConnection) -> PoolError:
-        lease = self._leases.get(connection)
-        if lease is not None and lease.info.expires_as is Reason.POOL_CLOSED:
-            return PoolClosed(
-                f"pool {self.pool.name!r} was closed while this command ran: give `close()` a longer timeout, and "
-                "`await pool.open()` to use it again"
-            )
+    def _closed(self) -> PoolClosed:
+        return PoolClosed(
+            f"pool {self.pool.name!r} was closed while this connection was in use: give `close()` a longer timeout, "
+            "and `await pool.open()` to use it again"
+        )
+
+    def _expired(self) -> LeaseExpired:
         return LeaseExpired(
             f"pool {self.pool.name!r} has closed this connection (max_hold={self.pool.config.max_hold}s): hold it for "
             "a shorter time, or raise max_hold"

@@ -383,6 +383,7 @@ async def test_a_client_of_ones_own_stands_on_the_same_pool(redis_server: embedd
         assert not pool.can_get_connection()
         assert await asyncio.gather(*blocked) == [None] * 3
         assert await client.get("key") is None
+    await pool.aclose()
     with pytest.raises(PoolClosed):
         await client.get("key")
 
@@ -769,6 +770,7 @@ async def test_a_connection_that_was_taken_back_does_not_connect_again(redis_ser
             await pipe.get("key")
         with pytest.raises(LeaseExpired):
             await pipe.reset()
+        pipe.connection = None  # redis-py 6 warns of it otherwise
         assert await client_list(redis_server, "held") == []
         await cache.set("key", "value")
         assert cache.stats()["closed_by"]["reclaimed"] == 1
