@@ -1,0 +1,33 @@
+"""Many callers and few connections, on the real clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from aiopool import ConnectionPool, PoolConfig
+
+
+async def connect() -> object:
+    return object()
+
+
+async def test_two_thousand_tasks_on_ten_connections_share_them_fairly() -> None:
+    counts, turns = [0] * 2000, iter(range(30_000))
+    worst = 0.0
+    async with ConnectionPool(connect, PoolConfig(min_size=10, max_size=10)) as pool:
+
+        async def work(n: int) -> None:
+            nonlocal worst
+            while next(turns, None) is not None:
+                began = time.monotonic()
+                async with pool.acquire():
+                    worst = max(worst, time.monotonic() - began)
+                    await asyncio.sleep(0)
+                counts[n] += 1
+
+        await asyncio.gather(*(work(n) for n in range(2000)))
+        assert pool.stats()["available"] == 10
+    jain = sum(counts) ** 2 / (len(counts) * sum(count * count for count in counts))
+    assert jain > 0.99
+    assert worst < 2
