@@ -49,7 +49,7 @@ async def test_streams_that_a_goaway_leaves_out_are_sent_again_and_the_others_en
         for stream in streams[:2]:
             connection.reply(stream, b"first")
 
-    async with http2_peer(handle) as peer, http2_pool(peer) as api:
+    async with http2_peer(handle) as peer, http2_pool(peer, max_connections=2) as api:
         answers = await asyncio.gather(*(api.post("/", content=b"not idempotent") for _ in range(4)))
         assert sorted(answer.text for answer in answers) == ["first", "first", "second", "second"]
         assert (await api.get("/")).text == "second"
@@ -78,7 +78,7 @@ async def test_a_refused_stream_is_sent_again_whatever_its_method() -> None:
         while stream := await connection.next():
             connection.reply(stream, connection.bodies[stream])
 
-    async with http2_peer(handle) as peer, http2_pool(peer) as api:
+    async with http2_peer(handle) as peer, http2_pool(peer, max_connections=1) as api:
         assert (await api.post("/", content=b"order")).text == "order"
         assert len(peer.connections) == 1
 
@@ -111,7 +111,7 @@ async def test_a_kept_connection_that_turns_out_dead_costs_a_get_nothing_and_a_p
         else:
             await serve_all(connection)
 
-    async with http1_peer(handle) as peer, HTTPClientPool(peer.url()) as api:
+    async with http1_peer(handle) as peer, HTTPClientPool(peer.url(), max_connections=1) as api:
         await api.get("/")
         assert (await api.get("/again")).status_code == 200
         assert [len(connection.requests) for connection in peer.connections] == [2, 1]
@@ -128,7 +128,7 @@ async def test_a_server_that_always_dies_is_asked_twice_and_no_more() -> None:
         await connection.request()
         connection.reset()
 
-    async with http1_peer(handle) as peer, HTTPClientPool(peer.url()) as api:
+    async with http1_peer(handle) as peer, HTTPClientPool(peer.url(), max_connections=1) as api:
         await api.get("/")
         with pytest.raises(httpx.TransportError):
             await api.get("/")
@@ -161,7 +161,7 @@ async def test_a_connection_closed_by_agreement_is_no_error() -> None:
         await connection.request()
         connection.answer(connection="close")
 
-    async with http1_peer(handle) as peer, HTTPClientPool(peer.url()) as api:
+    async with http1_peer(handle) as peer, HTTPClientPool(peer.url(), max_connections=1) as api:
         for _ in range(3):
             assert (await api.post("/")).text == "ok"
         assert len(peer.connections) == 3
@@ -204,9 +204,9 @@ async def test_silence_ends_in_a_read_timeout_and_the_next_request_gets_another_
         await serve_all_2(connection)
 
     serving = http1_peer(handle_1) if version == 1 else http2_peer(handle_2)
-    async with serving as peer, HTTPClientPool(peer.url(), http1=version == 1, timeout=0.2) as api:
+    async with serving as peer, HTTPClientPool(peer.url(), http1=version == 1, max_connections=1, timeout=5) as api:
         with pytest.raises(httpx.ReadTimeout):
-            await api.get("/")
+            await api.get("/", timeout=0.2)
         assert (await api.get("/")).status_code == 200
         assert api.stats()["size"] == 1
 
@@ -219,7 +219,7 @@ async def test_a_slow_answer_does_not_cost_its_neighbours_the_connection() -> No
             if stream != slow:
                 connection.reply(stream)
 
-    async with http2_peer(handle) as peer, http2_pool(peer) as api:
+    async with http2_peer(handle) as peer, http2_pool(peer, max_connections=1) as api:
         slow = asyncio.create_task(api.get("/slow", timeout=0.3))
         await asyncio.sleep(0.1)
         for _ in range(10):
@@ -365,7 +365,7 @@ async def test_a_body_may_be_sent_as_it_is_made(https_server: Any, version: int)
 
 async def test_a_slow_reader_holds_up_itself_alone(https_server: Any) -> None:
     async with (
-        HTTPClientPool(https_server.url, verify=https_server.ssl_context) as api,
+        HTTPClientPool(https_server.url, verify=https_server.ssl_context, max_connections=1) as api,
         api.stream("GET", "/bytes/30000000") as answer,
     ):
         await asyncio.sleep(0.3)
