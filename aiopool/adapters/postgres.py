@@ -37,6 +37,8 @@ from aiopool.pool import CONFIGURED, ConnectionPool
 #: How long a command may take that was given no `timeout`: longer than anybody waits for a page or a tool. What is
 #: meant to take longer (a report, a migration) is rare enough to say so.
 COMMAND_TIMEOUT = 60.0
+#: How much later than its bound a call is ended by force, which costs the connection.
+LAST_RESORT = 0.05
 #: Linux takes no longer times between keepalives.
 LONGEST_WATCH = 32767
 
@@ -206,14 +208,17 @@ class DatabasePool(PoolFace[Connection]):
         await self._run(lambda conn, left: conn.executemany(query, args, timeout=left), timeout)
 
     async def _run(self, work: Callable[[Connection, float | None], Awaitable[R]], timeout: float | None) -> R:
+        loop = asyncio.get_running_loop()
         deadline, wait = None, CONFIGURED
         if timeout is not None:
-            deadline = asyncio.get_running_loop().time() + timeout
+            deadline = loop.time() + timeout
             limit = self.config.acquire_timeout
             wait = timeout if limit is None else min(timeout, limit)
         async with self.pool.acquire(wait) as connection:
+            left = self._command_timeout if deadline is None else deadline - loop.time()
+            # asyncpg bounds each command, but not the closing of old statements that it does on the way.
+            guard = None if left is None else loop.call_later(left + LAST_RESORT, connection.terminate)
             try:
-                left = None if deadline is None else deadline - asyncio.get_running_loop().time()
                 return await work(connection, left)
             except (asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
                 if not was_ended(exc) and not connection.is_closed():
@@ -227,6 +232,9 @@ class DatabasePool(PoolFace[Connection]):
                     f"pool {self.name!r}: no answer within {bound} seconds, and the query was cancelled: give the call "
                     "a longer timeout, or look for what holds the query up"
                 ) from exc
+            finally:
+                if guard is not None:
+                    guard.cancel()
 
     async def _try_to_roll_back(self, connection: Connection) -> None:
         # The caller's error matters more than one of the rollback; what remains undone, the reset will do. So it will

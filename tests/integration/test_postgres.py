@@ -75,6 +75,17 @@ async def db(postgres: embedded.PostgresServer) -> AsyncIterator[DatabasePool]:
         yield pool
 
 
+class SilentProxy(FaultProxy):
+    """Falls silent when so many pieces have come from clients, and the last of them goes no further."""
+
+    silent_at: int | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "sent" and value == self.silent_at:
+            self.silence()
+
+
 async def eventually(condition: Callable[[], bool], within: float = 5.0) -> None:
     deadline = time.monotonic() + within
     while not condition():
@@ -663,6 +674,26 @@ class TestBounds:
                 await db.fetch("select pg_sleep(5)")
             with pytest.raises(TimeoutError, match=r"'till'.*timeout=0\.2 seconds"):
                 await db.fetch("select pg_sleep(5)", timeout=0.2)
+
+    @pytest.mark.parametrize("given", [{"timeout": 0.2}, {}])
+    async def test_the_bound_holds_wherever_in_a_call_the_server_falls_silent(
+        self, postgres: embedded.PostgresServer, given: dict[str, float]
+    ) -> None:
+        # With one statement in the cache each call prepares one, closes another, and executes.
+        settings: dict[str, Any] = {"statement_cache_size": 1, "command_timeout": 0.2, "reset": "none"}
+        async with SilentProxy.before(postgres.dsn) as proxy:
+            for piece in range(1, 5):
+                async with DatabasePool(proxy.url, ONE, **settings) as db:
+                    await db.fetchval("select 1")
+                    proxy.silent_at = proxy.sent + piece
+                    began = time.monotonic()
+                    with contextlib.suppress(TimeoutError, asyncpg.PostgresConnectionError):
+                        await db.fetchval("select 2", **given)
+                        assert piece == 4, "the call should have failed"
+                    assert time.monotonic() - began < 0.3
+                    proxy.silent_at = None
+                    proxy.pass_through()
+                    assert await db.fetchval("select 3") == 3
 
     async def test_nobody_waits_for_a_rollback_that_cannot_be_answered(self, postgres: embedded.PostgresServer) -> None:
         config = PoolConfig(min_size=0, max_size=1, reset_timeout=0.5)
