@@ -328,8 +328,8 @@ class BookkeepingConnection(AbstractConnection):
             self._left_behind |= _CHANGED
 
     def _abandon(self) -> None:
-        """Its reader was cancelled. What blocks would take an element for nobody; half a handshake is worth nothing."""
-        if self._is_ready and self._due > 0 and not self._grace:
+        """Its reader was cancelled. What blocks would take an element for nobody."""
+        if self._due > 0 and not self._grace:
             self._abandoned = self._due
         else:
             self.abort()

