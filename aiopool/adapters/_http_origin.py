@@ -8,6 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, cast
 
 from aiopool import events
@@ -236,8 +237,10 @@ class Origin:
 
     async def _connect(self) -> Wire:
         loop, settings, address = asyncio.get_running_loop(), self._settings, self.address
-        is_asyncios = isinstance(loop, asyncio.BaseEventLoop)
-        eyeballs: dict[str, Any] = {"happy_eyeballs_delay": HAPPY_EYEBALLS_DELAY} if is_asyncios else {}
+        eyeballs: dict[str, Any] = {}
+        # Only where there may be several: a race that is cancelled leaves its winner to the garbage collector.
+        if isinstance(loop, asyncio.BaseEventLoop) and not _is_ip(address.host):
+            eyeballs["happy_eyeballs_delay"] = HAPPY_EYEBALLS_DELAY
         tls: dict[str, Any] = {}
         if address.scheme == "https":
             # The context is shared with clients that offer something else, and is read when the handshake begins.
@@ -294,3 +297,11 @@ class Origin:
             self.pool.evict(wire)
         elif info is not None:
             info.capacity = wire.capacity
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
