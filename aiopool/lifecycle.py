@@ -145,7 +145,8 @@ class Lifecycle(Generic[T]):
             self._abort(connection)
             return None
         has_politeness = self._destroyer is not None or owner is not None
-        if self._aborter is not None and not (politely and has_politeness):
+        is_aborted = self._aborter is not None and not (politely and has_politeness)
+        if is_aborted:
             self._abort(connection)
         elif self._destroyer is not None:
             try:
@@ -156,26 +157,30 @@ class Lifecycle(Generic[T]):
             owner = None  # it ended by itself: there is nothing left to leave
         if inspect.isawaitable(rest):
             return self._finish_close(connection, owner, rest)
-        return None if owner is None else self._finish_close(connection, owner, None)
+        return None if owner is None else self._finish_close(connection, owner, None, is_aborted=is_aborted)
 
-    async def _finish_close(self, connection: T, owner: Owner[T] | None, rest: Awaitable[object] | None) -> None:
+    async def _finish_close(
+        self, connection: T, owner: Owner[T] | None, rest: Awaitable[object] | None, *, is_aborted: bool = False
+    ) -> None:
         try:
             if rest is not None:
                 await self._close_step(connection, rest)
             if owner is not None:
-                await self._close_step(connection, owner.leave())
+                await self._close_step(connection, owner.leave(), is_aborted=is_aborted)
         except BaseException:
             self._abort(connection)
             if owner is not None:
                 owner.task.cancel()
             raise
 
-    async def _close_step(self, connection: T, step: Awaitable[object]) -> None:
+    async def _close_step(self, connection: T, step: Awaitable[object], *, is_aborted: bool = False) -> None:
         try:
             async with asyncio.timeout(self._config.close_timeout):
                 await step
         except Exception as exc:
-            self._failed_to_close(connection, exc)
+            # A context manager may complain of the abort; that it does not end is a failure all the same.
+            if not is_aborted or isinstance(exc, TimeoutError):
+                self._failed_to_close(connection, exc)
 
     def _failed_to_close(self, connection: T, exc: BaseException) -> None:
         self._counters.close_failures += 1

@@ -71,6 +71,9 @@ class Host(Protocol[T]):
 
     def is_fatal(self, error: BaseException) -> bool: ...
     def admit(self, connection: T, owner: Owner[T] | None, attempt: Attempt) -> None: ...
+    def loop_ends(self) -> None:
+        """Somebody else cancelled our task."""
+
     def settled(self) -> None:
         """An attempt has ended, whichever way, and its outcome is recorded."""
 
@@ -152,6 +155,13 @@ class Opener(Generic[T]):
         """What was opened has ended before its first use: back off, or we would open in a circle."""
         error = ConnectionError("the connection ended by itself before it was used")
         self.outage.failed(self._host.now(), error, is_fatal=False)
+
+    def asked_in_vain(self) -> None:
+        """A caller is about to be refused; so would all be, for as long as a whole step, after the outage is over."""
+        now = self._host.now()
+        if not any(attempt.covers_until > now for attempt in self.attempts):
+            self.outage.asked()
+            self.review()
 
     def review(self, *, eager: bool = False) -> None:
         """Opens as many as are lacking now. `eager`: don't count on returns."""
@@ -277,6 +287,8 @@ class Opener(Generic[T]):
             else:
                 self._succeeded(attempt, connection, owner)
         except BaseException as exc:
+            if isinstance(exc, asyncio.CancelledError) and attempt.task.cancelling() and not attempt.is_over:
+                self._host.loop_ends()
             if not attempt.is_over:
                 self._failed(attempt, exc)
             if not isinstance(exc, (Exception, asyncio.CancelledError)):

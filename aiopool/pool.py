@@ -90,7 +90,8 @@ class ConnectionPool(Generic[T]):
     ) -> None:
         self._state = State.NEW
         if config is not None and not isinstance(config, PoolConfig):
-            raise TypeError(f"config={config!r} is not allowed: it must be a PoolConfig, or None for the defaults")
+            kind = type(config).__name__  # never the value: it may be an address
+            raise TypeError(f"config is a {kind}: it must be a PoolConfig, or None for the defaults")
         hooks = {
             "factory": factory,
             "configure": configure,
@@ -103,7 +104,7 @@ class ConnectionPool(Generic[T]):
         }
         for hook, function in hooks.items():
             if not callable(function) and (function is not None or hook == "factory"):
-                raise TypeError(f"{hook}={function!r} is not allowed: it must be a callable")
+                raise TypeError(f"{hook} is a {type(function).__name__}: it must be a callable")
         self.name = name if name is not None else f"pool-{next(_numbers)}"
         self._config = config if config is not None else PoolConfig()
         self._counters = Counters()
@@ -542,7 +543,7 @@ class ConnectionPool(Generic[T]):
         It runs inside the pool's own steps, so it must be quick. What it raises is logged and disturbs nobody.
         """
         if not callable(listener):
-            raise TypeError(f"listener={listener!r} is not allowed: it must be a callable that takes an event")
+            raise TypeError(f"listener is a {type(listener).__name__}: it must be a callable that takes an event")
         self._listeners = (*self._listeners, listener)
         self._look_at_features()
 

@@ -140,6 +140,7 @@ class Stock(Generic[T]):
             raise self._refusals.closed()
         outage, limit = self.opener.outage, self.config.max_waiting
         if outage.is_hopeless(now) and not self.alive and not self.line.is_paused:
+            self.opener.asked_in_vain()
             raise self._refusals.unavailable(0.0, outage.error)
         if limit is not None:
             # Callers beyond what the pool can carry at all: only they queue for a return.

@@ -12,10 +12,10 @@ from collections.abc import Callable
 class Backoff:
     """The delays between attempts: uniform in [0, step], the step doubling from `initial` to `maximum` seconds."""
 
-    __slots__ = ("_initial", "_maximum", "_random", "_step")
+    __slots__ = ("_maximum", "_random", "_step", "initial")
 
     def __init__(self, initial: float, maximum: float, rand: Callable[[], float] = random.random) -> None:
-        self._initial = self._step = initial
+        self.initial = self._step = initial
         self._maximum = maximum
         self._random = rand
 
@@ -25,4 +25,4 @@ class Backoff:
         return delay
 
     def reset(self) -> None:
-        self._step = self._initial
+        self._step = self.initial

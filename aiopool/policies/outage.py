@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from aiopool.policies.backoff import Backoff
 
 
 class Outage:
     """From the first open that failed since a success until the next success. Times are the caller's."""
 
-    __slots__ = ("_backoff", "_is_fatal", "_limit", "error", "retry_at", "since")
+    __slots__ = ("_backoff", "_is_fatal", "_limit", "_tried_at", "error", "retry_at", "since")
 
     def __init__(self, backoff: Backoff, unavailable_after: float | None) -> None:
         self._backoff = backoff
@@ -18,6 +20,7 @@ class Outage:
         #: The last one; without its traceback, because frames hold passwords.
         self.error: BaseException | None = None
         self.retry_at = 0.0
+        self._tried_at = -inf
         self._is_fatal = False
 
     def failed(self, now: float, error: BaseException, *, is_fatal: bool) -> bool:
@@ -34,6 +37,12 @@ class Outage:
     def tried(self, now: float) -> None:
         """One attempt a step, whether or not the one before has ended."""
         self.retry_at = now + self._backoff.next_delay()
+        self._tried_at = now
+
+    def asked(self) -> None:
+        """Somebody is refused: the next attempt need not wait until a long step ends, unless it may lock an account."""
+        if not self._is_fatal:
+            self.retry_at = min(self.retry_at, self._tried_at + self._backoff.initial)
 
     def is_over(self) -> None:
         self.since = self.error = None

@@ -236,3 +236,40 @@ async def test_a_returned_connection_serves_whoever_waits_while_openings_fail(ma
     (await waiters[1]).release()
     assert now() == start
     await settle()
+
+
+async def test_callers_who_ask_during_a_long_outage_see_its_end_at_once(make_pool):
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend, backoff_initial=0.1, backoff_max=10, unavailable_after=1)
+    await asyncio.sleep(60)
+    await timed(pool.acquire())
+    await asyncio.sleep(60)
+    backend.opens = Step()
+    errors = 0
+    for _ in range(100):
+        _, outcome = await timed(hold(pool))
+        errors += isinstance(outcome, PoolUnavailable)
+        await asyncio.sleep(0.05)
+    assert errors <= 3
+
+
+async def test_a_backend_that_is_down_is_not_hammered_by_those_who_ask(make_pool):
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend, backoff_initial=0.1, backoff_max=10, unavailable_after=1)
+    await timed(pool.acquire())
+    before = len(backend.attempts)
+    for _ in range(1000):
+        elapsed, error = await timed(pool.acquire())
+        assert isinstance(error, PoolUnavailable)
+        assert elapsed == 0
+        await asyncio.sleep(0.01)
+    assert len(backend.attempts) - before <= 110  # ten a second
+
+
+async def test_attempts_that_hang_leave_slots_to_those_who_ask(make_pool):
+    backend = Backend(opens=Step(hang=True))
+    pool = make_pool(backend, max_size=5, open_timeout=10, unavailable_after=1, backoff_max=10)
+    for _ in range(500):
+        await timed(pool.acquire(timeout=0.01))
+        await asyncio.sleep(0.1)
+    assert len(backend.attempts) < 100
