@@ -23,6 +23,8 @@ from aiopool.pool import ConnectionPool
 CONNECT_TIMEOUT = 10.0
 #: A caller is never more patient than that; waiting for another origin to give way counts too, and is no failure.
 LONGEST_OPENING = 3600.0
+#: httpx's 0 is no time at all; a pool's time must be some.
+SHORTEST_EXPIRY = 0.001
 #: The second address of a name is tried beside the first after so many seconds (RFC 8305); uvloop knows no such thing.
 HAPPY_EYEBALLS_DELAY = 0.25
 SSL_SHUTDOWN_TIMEOUT = 1.0
@@ -47,7 +49,7 @@ class Settings:
             min_size=0,
             max_size=self.max_connections,
             max_idle=self.max_keepalive,
-            max_idle_time=self.keepalive_expiry or None,
+            max_idle_time=None if self.keepalive_expiry is None else max(self.keepalive_expiry, SHORTEST_EXPIRY),
             open_timeout=LONGEST_OPENING,
             validate_after=1.0,
             validate_timeout=2.0,
@@ -243,9 +245,6 @@ class Origin:
             eyeballs["happy_eyeballs_delay"] = HAPPY_EYEBALLS_DELAY
         tls: dict[str, Any] = {}
         if address.scheme == "https":
-            # The context is shared with clients that offer something else, and is read when the handshake begins.
-            offers = ["http/1.1"] * settings.http1 + ["h2"] * settings.http2
-            settings.ssl_context.set_alpn_protocols(offers)
             tls = {
                 "ssl": settings.ssl_context,
                 "server_hostname": address.sni or address.host,

@@ -12,7 +12,7 @@ from typing import Any, Self, cast
 import httpx
 
 from aiopool.adapters._http_origin import Address, Limit, Origin, Settings
-from aiopool.adapters._http_tls import ssl_context
+from aiopool.adapters._http_tls import Offer, ssl_context
 from aiopool.adapters._http_wire import Content, Exchange, Wire
 from aiopool.errors import PoolClosed, PoolTimeout, PoolUnavailable
 from aiopool.lease import Lease
@@ -64,7 +64,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
         self.name = name if name is not None else f"http-transport-{next(_numbers)}"
         unlimited = limits.max_connections is None
         self._settings = Settings(
-            ssl_context=ssl_context(verify, cert, trust_env),
+            ssl_context=Offer(ssl_context(verify, cert, trust_env), ["http/1.1"] * http1 + ["h2"] * http2),
             http1=http1,
             http2=http2,
             max_connections=sys.maxsize if unlimited else limits.max_connections,  # type: ignore[arg-type]

@@ -194,3 +194,17 @@ def test_clients_share_one_ssl_context_unless_told_otherwise(monkeypatch: pytest
 async def test_a_path_says_which_authorities_to_trust(https_server: embedded.HTTPSServer) -> None:
     async with HTTPClientPool(https_server.url, verify=str(https_server.ca_file)) as api:
         assert (await api.get("/")).http_version == "HTTP/2"
+
+
+async def test_clients_that_share_a_context_may_offer_different_protocols_at_once(
+    https_server: embedded.HTTPSServer,
+) -> None:
+    async with (
+        HTTPClientPool(https_server.url, verify=https_server.ssl_context) as two,
+        HTTPClientPool(https_server.url, verify=https_server.ssl_context, http2=False) as one,
+    ):
+        for _ in range(5):
+            answers = await asyncio.gather(*(api.get("/delay/10") for api in (two, one, two, one)))
+            assert [answer.http_version for answer in answers] == ["HTTP/2", "HTTP/1.1"] * 2
+            await two.pool.drain()  # type: ignore[union-attr]
+            await one.pool.drain()  # type: ignore[union-attr]
