@@ -64,7 +64,7 @@ async def test_a_capacity_that_changes_lends_no_stale_connection(make_pool):
     second.release()
     await asyncio.sleep(1)
     caller = take(pool)
-    await asyncio.sleep(0.05)
+    await settle()
     for lease in (first, second):
         lease.info.capacity = 3
     await settle()
