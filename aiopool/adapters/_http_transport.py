@@ -11,7 +11,8 @@ from typing import Any, Self, cast
 
 import httpx
 
-from aiopool.adapters._http_origin import Address, Limit, Origin, Settings
+from aiopool.adapters._http_limit import Limit
+from aiopool.adapters._http_origin import Address, Origin, Settings
 from aiopool.adapters._http_tls import Offer, ssl_context
 from aiopool.adapters._http_wire import Content, Exchange, Wire
 from aiopool.errors import PoolClosed, PoolTimeout, PoolUnavailable
@@ -147,7 +148,8 @@ class HTTPTransport(httpx.AsyncBaseTransport):
         origin = self._origins.get(address)
         if origin is None:
             origin = Origin(address, self._settings, self._limit, name or f"{self.name} {address}", self._unused)
-            self._origins[address] = self._limit.origins[address] = origin
+            self._origins[address] = origin
+            self._limit.origins.add(origin)
         return origin
 
     def _unused(self, origin: Origin) -> None:
@@ -155,6 +157,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
         is_known = self._origins.get(origin.address) is origin
         if is_known and origin is not self._home and asyncio._get_running_loop() is not None:
             del self._origins[origin.address]
+            self._limit.origins.discard(origin)
             self._departed = _sum([self._departed, origin.pool.stats()])
             closing = asyncio.ensure_future(origin.pool.close(timeout=0))
             self._closing.add(closing)
