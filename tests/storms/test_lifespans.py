@@ -16,7 +16,6 @@ from tests.storms.pools import ask, make
 
 # asyncpg leaves a future with an exception for the loop to tell if it is cancelled while it asks the server for TLS.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("kind", ["postgres", "redis"])
 async def test_a_pool_whose_block_is_cancelled_at_any_moment_leaves_nothing(kind: str, server: embedded.Server) -> None:
     rnd, address = random.Random(1), child.address_of(server)
 

@@ -39,6 +39,7 @@ async def test_descriptors_tasks_and_memory_are_flat_under_mixed_load(
     mixed = [
         backends.postgres(postgres, "session"),
         backends.redis(redis_server),
+        backends.http(https_server, http2=False),
         backends.http(https_server, http2=True),
     ]
     found = await soak(mixed, seconds=6, seed=1)
