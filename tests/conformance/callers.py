@@ -37,6 +37,20 @@ async def rest(pool: Any) -> None:
     await eventually(is_at_rest)
 
 
+async def server_sees(kind: Kind, name: str, connections: int) -> None:
+    """So many connections of that pool, as soon as the server has noticed what became of the others."""
+    seen: list[int] = []
+
+    async def is_right() -> bool:
+        seen.append(await kind.connections(name))
+        return seen[-1] == connections
+
+    try:
+        await eventually(is_right, within=2)
+    except AssertionError:
+        raise AssertionError(f"the server sees {seen[-1]} connections instead of {connections}") from None
+
+
 def _places(pool: Any) -> set[str]:
     core = getattr(pool, "pool", pool)
     return {info.place.value for info in core._stock.connections}
@@ -44,7 +58,8 @@ def _places(pool: Any) -> set[str]:
 
 async def fill(kind: Kind, pool: Any) -> list[Any]:
     """All leases that the pool can grant at once."""
-    return [await kind.acquire(pool) for _ in range(pool.stats()["max_size"] * kind.shares)]
+    size = getattr(pool, "pool", pool).config.max_size
+    return [await kind.acquire(pool, timeout=10) for _ in range(size * kind.shares)]
 
 
 async def line_up(kind: Kind, pool: Any, count: int = 1, **timeout: float | None) -> list[asyncio.Task[Any]]:

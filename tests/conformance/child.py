@@ -1,4 +1,4 @@
-"""What can't be done in the tests' own process: `python -m tests.conformance.child DEED KIND FIELDS`."""
+"""What can't be done in the tests' own process: forks. `python -m tests.conformance.child '{KIND: FIELDS, …}'`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def fork(kind: Kind) -> dict[str, Any]:
             lease.release()
             os.write(sending, json.dumps(told).encode())
             os._exit(0)
-        os.waitpid(pid, 0)
+        await asyncio.to_thread(os.waitpid, pid, 0)
         told = json.loads(os.read(receiving, 4096))
         told["parent"] = await kind.ask(lease.connection, "goes on")
         lease.release()
@@ -43,7 +43,10 @@ async def fork(kind: Kind) -> dict[str, Any]:
     return told
 
 
+async def main(told: dict[str, Any]) -> None:
+    kinds = [kind(**told[kind.label]) for kind in KINDS if kind.label in told]
+    print(json.dumps({kind.label: await fork(kind) for kind in kinds}))  # noqa: T201
+
+
 if __name__ == "__main__":
-    deed, label, fields = sys.argv[1:]
-    kind = next(kind for kind in KINDS if kind.label == label)
-    print(json.dumps(asyncio.run({"fork": fork}[deed](kind(**json.loads(fields))))))  # noqa: T201
+    asyncio.run(main(json.loads(sys.argv[1])))

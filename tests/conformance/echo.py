@@ -110,6 +110,7 @@ class EchoSession(EchoConnection):
     """Matches answers to questions, so many may ask at once, and a cancelled one disturbs nobody."""
 
     _expected: dict[str, asyncio.Future[list[str]]]
+    _is_over = False
 
     @classmethod
     @asynccontextmanager
@@ -127,7 +128,7 @@ class EchoSession(EchoConnection):
             self.writer.close()
 
     async def ask(self, text: str, delay: float = 0.0) -> str:
-        if self.writer.is_closing():
+        if self._is_over:
             raise ConnectionResetError("the session has ended")
         question = str(next(self._questions))
         answer = self._expected[question] = asyncio.get_running_loop().create_future()
@@ -146,6 +147,7 @@ class EchoSession(EchoConnection):
                 if (answer := self._expected.get(heard[0])) is not None and not answer.done():
                     answer.set_result(heard)
         finally:
+            self._is_over = True
             for answer in self._expected.values():
                 if not answer.done():
                     answer.set_exception(ConnectionResetError("the session has ended"))

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from aiopool import PoolClosed, PoolConfig, WrongLoop
-from tests.conformance.callers import SLACK, eventually, fill, line_up, outcome, release
+from tests.conformance.callers import SLACK, eventually, fill, line_up, outcome, release, server_sees
+from tests.conformance.kinds import KINDS
 
 
 async def test_the_first_acquire_opens_a_pool(kind, make):
@@ -72,11 +73,7 @@ async def test_closing_ends_what_outlasts_the_deadline_and_leaves_nothing_on_the
     assert pool.stats()["closed_by"]["pool_closed"] == pool.stats()["opened"] == 2
     release(leases)
     assert pool.stats()["in_use"] == 0
-
-    async def server_has_none():
-        return await kind.connections(pool.name) == 0
-
-    await eventually(server_has_none, within=2)
+    await server_sees(kind, pool.name, 0)
 
 
 async def test_closing_with_timeout_0_ends_all_at_once(kind, make):
@@ -159,39 +156,32 @@ async def test_a_pool_that_is_dropped_warns_and_leaves_nothing_on_the_server(kin
     pool = kind.build(PoolConfig(min_size=2, max_size=2, max_shares=kind.shares), name)
     await pool.open()
     await kind.call(pool, "soon to be dropped")
-    assert await kind.connections(name) == 2
+    await server_sees(kind, name, 2)
     with warnings.catch_warnings(record=True) as caught:  # drivers may warn of their connections, too
         warnings.simplefilter("always")
         del pool
         gc.collect()
     assert len([warning for warning in caught if name in str(warning.message)]) == 1
-
-    async def server_has_none():
-        return await kind.connections(name) == 0
-
-    await eventually(server_has_none)
+    await server_sees(kind, name, 0)
 
 
-def test_a_child_process_is_refused_and_its_parent_goes_on(kind):
-    told = in_a_child_process("fork", kind)
-    assert told == {
-        "acquire": "ForkedPool",
-        "call": "ForkedPool",
-        "open": "ForkedPool",
-        "parent": "goes on",
-        "closed": 0,
-    }
-
-
-def in_a_child_process(deed, kind):
+@pytest.fixture(scope="session")
+def forked(server_of):
+    """What became of a pool of each kind in a child process, and in its parent afterwards."""
+    kinds = {kind.label: asdict(kind.at(server_of(kind))) for kind in KINDS}
     run = subprocess.run(
-        [sys.executable, "-m", "tests.conformance.child", deed, kind.label, json.dumps(asdict(kind))],
+        [sys.executable, "-m", "tests.conformance.child", json.dumps(kinds)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         cwd=Path(__file__).parents[2],
         check=False,
     )
-    assert run.stderr == ""
-    assert run.returncode == 0
+    assert (run.returncode, run.stderr) == (0, "")
     return json.loads(run.stdout)
+
+
+def test_a_child_process_is_refused_and_its_parent_goes_on(kind, forked):
+    told = forked[kind.label]
+    assert {told.pop(call) for call in ("acquire", "call", "open")} == {"ForkedPool"}
+    assert told == {"parent": "goes on", "closed": 0}

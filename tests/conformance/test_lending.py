@@ -12,7 +12,7 @@ from tests.conformance.callers import SLACK, eventually, fill, line_up, outcome,
 
 
 async def test_a_connection_is_lent_again_and_again(kind, make):
-    async with make() as pool:
+    async with make(min_size=1) as pool:
         served_by = set()
         for _ in range(5):
             async with kind.acquire(pool) as connection:
@@ -25,7 +25,7 @@ async def test_a_connection_is_lent_again_and_again(kind, make):
 
 
 async def test_a_block_and_a_lease_give_the_raw_connection(kind, make):
-    async with make(max_size=1) as pool:
+    async with make(min_size=1, max_size=1) as pool:
         async with kind.acquire(pool) as raw:
             pass
         await rest(pool)
@@ -109,12 +109,12 @@ async def test_with_timeout_0_there_is_an_idle_one_or_an_error_at_once(kind, mak
 
 
 async def test_with_timeout_0_an_empty_pool_starts_to_open(kind, make):
-    async with make() as pool:
-        with pytest.raises(PoolTimeout) as caught:
-            await kind.acquire(pool, timeout=0)
-        assert caught.value.phase == "open"
-        await eventually(lambda: pool.stats()["available"] > 0)
-        (await kind.acquire(pool, timeout=0)).release()
+    pool = make()
+    with pytest.raises(PoolTimeout) as caught:
+        await kind.acquire(pool, timeout=0)
+    assert caught.value.phase == "open"
+    await eventually(lambda: pool.stats()["available"] > 0)
+    (await kind.acquire(pool, timeout=0)).release()
 
 
 async def test_nobody_waits_longer_than_his_timeout(kind, make):
@@ -176,7 +176,7 @@ async def test_a_newcomer_never_overtakes_who_waits(kind, make):
 
 
 async def test_a_cancelled_waiter_leaves_the_line(kind, make):
-    async with make(max_size=1) as pool:
+    async with make(min_size=1, max_size=1) as pool:
         leases = await fill(kind, pool)
         first, second, third = await line_up(kind, pool, 3)
         second.cancel()
@@ -225,6 +225,19 @@ async def test_a_cancelled_holder_gives_back_and_his_answer_is_never_the_next_ca
         assert pool.stats()["size"] == 1
 
 
+async def test_a_holder_may_be_cancelled_at_any_gate(kind, make):
+    async with make(max_size=1) as pool:
+        for gates in range(16):
+            task = asyncio.create_task(kind.call(pool, f"old{gates}"))
+            for _ in range(gates):
+                await asyncio.sleep(0)
+            task.cancel()
+            assert await kind.call(pool, f"new{gates}") == f"new{gates}"
+            await asyncio.wait([task])
+        await rest(pool)
+        assert pool.stats()["size"] <= 1
+
+
 async def test_an_answer_that_came_too_late_is_never_the_next_callers(kind, make):
     async with make(max_size=1) as pool:
         with pytest.raises(TimeoutError):
@@ -249,9 +262,10 @@ async def test_an_answer_that_a_cancel_scope_cut_off_is_never_the_next_callers(k
 async def test_an_exception_of_the_callers_own_passes_unchanged_and_costs_nothing(kind, make):
     async with make(max_size=1) as pool:
         mine = ZeroDivisionError("mine")
+        lease = await kind.acquire(pool)
+        before = await kind.identity(lease.connection)
         with pytest.raises(ZeroDivisionError) as caught:
-            async with kind.acquire(pool) as connection:
-                before = await kind.identity(connection)
+            async with lease:
                 raise mine
         assert caught.value is mine
         assert mine.__cause__ is None
