@@ -74,14 +74,14 @@ class Limit:
         return False
 
     def _review(self) -> None:
-        """Places for those who wait; if there is none, somebody idle is sent away, and its end leads back here."""
-        for place, (origin, _) in self._parked.items():
-            if place.done() or not origin.is_awaited:
+        """Places, first for those whose callers wait; if there is none, somebody idle goes, whose end leads here."""
+        for place, (origin, _) in sorted(self._parked.items(), key=lambda parked: not parked[1][0].is_awaited):
+            if place.done():
                 continue
             if not self.is_reached:
                 self.taken += 1
                 place.set_result(None)
-            elif self._may_send_away():
+            elif origin.is_awaited and self._may_send_away():
                 self._leaving += self._dismiss_idle(besides=origin)
 
     def _may_send_away(self) -> bool:

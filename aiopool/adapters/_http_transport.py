@@ -15,7 +15,7 @@ from aiopool.adapters._http_limit import Limit
 from aiopool.adapters._http_origin import Address, Origin, Settings
 from aiopool.adapters._http_tls import Offer, ssl_context
 from aiopool.adapters._http_wire import Content, Exchange, Wire
-from aiopool.errors import PoolClosed, PoolTimeout, PoolUnavailable
+from aiopool.errors import PoolClosed, PoolTimeout, PoolUnavailable, WrongLoop
 from aiopool.lease import Lease
 from aiopool.stats import Counters, PoolStats
 
@@ -183,10 +183,12 @@ class HTTPTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self, timeout: float | None = 0) -> None:
         """Refuses newcomers, fails those in line, waits up to `timeout` for running exchanges, then closes all."""
-        self._is_closed = True
-        async with asyncio.TaskGroup() as group:
-            for origin in self._origins.values():
-                group.create_task(origin.pool.close(timeout))
+        before, self._is_closed = self._is_closed, True
+        try:
+            await asyncio.gather(*(origin.pool.close(timeout) for origin in self._origins.values()))
+        except WrongLoop:
+            self._is_closed = before
+            raise
         if self._closing:
             await asyncio.wait(self._closing)
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiopool.adapters import missing_driver
-from aiopool.errors import PoolClosed, PoolConfigError, PoolTimeout
+from aiopool.errors import PoolClosed, PoolConfigError, PoolTimeout, WrongLoop
 from aiopool.pool import ConnectionPool
 from aiopool.stats import Histogram, PoolStats
 
@@ -162,17 +162,22 @@ class HTTPClientPool:
 
     async def close(self, timeout: float | None = 10) -> None:
         """Refuse newcomers and those in line, wait for running requests until the deadline, then close everything."""
-        self._is_closed = True
+        before, self._is_closed = self._is_closed, True
+        requests_end = asyncio.ensure_future(self._requests_end(timeout))
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self.transport.aclose(timeout))
-                group.create_task(self._requests_end(timeout))
+            await self.transport.aclose(timeout)
+            await requests_end
+        except WrongLoop:
+            self._is_closed = before
+            raise
         finally:
-            await self.client.aclose()
+            requests_end.cancel()
+            if self._is_closed:
+                await self.client.aclose()
 
     async def _requests_end(self, timeout: float | None) -> None:
         """Those through proxies, too."""
-        if self._active:
+        if self._active and self._is_closed:
             self._all_done = asyncio.Event()
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):

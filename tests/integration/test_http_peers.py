@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from aiopool.adapters.http import HTTPClientPool, HTTPTransport
-from aiopool.errors import PoolClosed, PoolConfigError, PoolTimeout
+from aiopool.errors import PoolClosed, PoolConfigError, PoolTimeout, WrongLoop
 from tests.integration.http_peers import HTTP1Connection, HTTP2Connection, Peer, http1_peer, http2_peer
 
 
@@ -696,3 +696,11 @@ def test_it_runs_on_uvloop() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+async def test_a_close_from_another_loop_is_refused_and_changes_nothing() -> None:
+    async with http1_peer(serve_all) as peer, HTTPClientPool(peer.url()) as api:
+        await api.get("/")
+        with pytest.raises(WrongLoop):
+            await asyncio.to_thread(asyncio.run, api.close())
+        assert (await api.get("/")).status_code == 200
