@@ -1,0 +1,123 @@
+"""`HTTPClientPool`, over HTTP/1.1 and HTTP/2."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+from unittest.mock import patch
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from aiopool import Opened, PoolConfig, embedded
+from aiopool.adapters._http_origin import Settings
+from aiopool.adapters.http import HTTPClientPool
+from tests.conformance.kinds.kind import SECRET, Kind
+
+ONE_SIZE = "its limit holds over all origins, and is set when it is built"
+OVER_ALL_ORIGINS = {
+    "test_growing_serves_those_who_wait": ONE_SIZE,
+    "test_sizes_that_do_not_fit_together_are_refused_and_change_nothing": ONE_SIZE,
+}
+NO_PING = "HTTP/1.1 has no question to put to an idle connection, so its check does no I/O"
+
+
+class HTTP1(Kind):
+    """Its pools take no `PoolConfig`, so they are given one on the way to their origin's pool."""
+
+    label = "http-1.1"
+    server = embedded.https
+    unreachable = httpx.ConnectError
+    cannot: ClassVar[Mapping[str, str]] = {
+        **OVER_ALL_ORIGINS,
+        "test_a_check_finds_the_connections_that_died_in_silence": NO_PING,
+        "test_a_stale_connection_is_checked_before_it_is_lent": NO_PING,
+    }
+    http2: ClassVar[bool] = False
+
+    @classmethod
+    def at(cls, server: embedded.HTTPSServer) -> Self:
+        return cls(server.url.replace("://", f"://app:{SECRET}@"), ca_file=str(server.ca_file))
+
+    def build(self, config: PoolConfig, name: str) -> Any:
+        return self._build(config, name, verify=self.ca_file)
+
+    def hopeless(self, config: PoolConfig, name: str) -> Any:
+        return self._build(config, name)
+
+    def _build(self, config: PoolConfig, name: str, **settings: Any) -> HTTPClientPool:
+        timeout = httpx.Timeout(5, pool=config.acquire_timeout)
+        with patch.object(Settings, "config", lambda *_: config):
+            pool = _HTTP(
+                self.address,
+                max_connections=config.max_size,
+                timeout=timeout,
+                http2=self.http2,
+                name=name,
+                **settings,
+            )
+        # An HTTP/2 server allows a hundred; tests that exhaust a pool need fewer.
+        pool.subscribe(lambda event: isinstance(event, Opened) and setattr(event.info, "capacity", self.shares))
+        return pool
+
+    async def ask(self, connection: Any, nonce: str, delay: float = 0.0) -> str:
+        if delay:
+            await self._get(connection, f"/delay/{delay * 1000:.0f}")
+        return _asked(await self._get(connection, f"/echo?{nonce}"))
+
+    async def _get(self, wire: Any, path: str) -> bytes:
+        exchange = wire.begin()
+        try:
+            await wire.send(exchange, httpx.Request("GET", self.address + path), b"", 10)
+            await wire.head(exchange, 10)
+            while not exchange.is_ended:
+                if exchange.error is not None:
+                    raise exchange.error
+                await wire.hears(exchange, 10)
+            return bytes(wire.read(exchange))
+        finally:
+            wire.leave(exchange)
+
+    async def call(self, pool: HTTPClientPool, nonce: str) -> str:
+        return _asked((await pool.get(f"/echo?{nonce}")).content)
+
+    async def identity(self, connection: Any) -> object:
+        return tuple(json.loads(await self._get(connection, "/echo"))["client"])
+
+    async def sever(self, connection: Any) -> None:
+        # The server has no such page, so the cut is made at the socket.
+        connection.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        await asyncio.sleep(0.01)  # as long as the news would take
+
+    async def connections(self, name: str) -> int:
+        # Nor does it know its clients' names, but its kernel its connections: those that it has not closed itself.
+        port, established, half_closed = urlsplit(self.url).port, "01", "08"
+        table = await asyncio.to_thread(Path("/proc/net/tcp").read_text)
+        rows = [line.split() for line in table.splitlines()[1:]]
+        return sum(row[1].endswith(f":{port:04X}") and row[3] in (established, half_closed) for row in rows)
+
+
+def _asked(echo: bytes) -> str:
+    return unquote(json.loads(echo)["query"])
+
+
+class _HTTP(HTTPClientPool):
+    """What it leaves to its `pool`."""
+
+    async def open(self, wait: bool = True, timeout: float | None = None) -> None:
+        await self.pool.open(wait, timeout)  # type: ignore[union-attr]
+        await super().open()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["pool"], name)
+
+
+class HTTP2(HTTP1):
+    label = "http-2"
+    http2 = True
+    shares = 3
+    cannot: ClassVar[Mapping[str, str]] = OVER_ALL_ORIGINS
