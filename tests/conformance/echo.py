@@ -1,7 +1,8 @@
 """A TCP server that answers questions, in a process of its own, and the connections that put them to it.
 
 One line each way: `hello NAME` · `ask N SECONDS TEXT` → `N CONNECTION TEXT` · `count NAME` → how many of that name
-are connected · `die` resets the connection. Answers may overtake each other, as in any multiplexed protocol.
+are connected · `prefix TEXT` goes before all answers from then on · `die` resets the connection. Answers may overtake
+each other, as in any multiplexed protocol.
 """
 
 from __future__ import annotations
@@ -97,6 +98,10 @@ class EchoConnection:
     async def is_well(self) -> bool:
         return await self.ask("well?") == "well?"
 
+    async def reset(self) -> None:
+        self.say("prefix", "")
+        await self.ask("clean?")
+
     async def close(self) -> None:
         self.writer.close()
         with suppress(ConnectionError):
@@ -167,11 +172,11 @@ async def serve(port: int) -> None:
     numbers, present = itertools.count(1), Counter[str]()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number, name, later = next(numbers), "", set[asyncio.Task[Any]]()
+        number, name, prefix, later = next(numbers), "", "", set[asyncio.Task[Any]]()
 
         async def answer(question: str, seconds: str, text: str) -> None:
             await asyncio.sleep(float(seconds))
-            writer.write(f"{question} {number} {text}\n".encode())
+            writer.write(f"{question} {number} {prefix}{text}\n".encode())
 
         try:
             while line := await reader.readline():
@@ -184,10 +189,12 @@ async def serve(port: int) -> None:
                         task.add_done_callback(later.discard)
                     case ["count", who]:
                         writer.write(f"{present[who]}\n".encode())
+                    case ["prefix", prefix]:
+                        pass
                     case ["die"]:
                         # Lingering for 0 seconds sends RST.
-                        struct_linger = struct.pack("ii", 1, 0)
-                        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct_linger)
+                        no_linger = struct.pack("ii", 1, 0)
+                        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
                         writer.transport.abort()
         except ConnectionError:
             pass

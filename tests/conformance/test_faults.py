@@ -113,7 +113,7 @@ async def test_those_who_wait_for_a_server_that_refuses_are_bounded_by_their_own
 
 
 async def test_a_pool_recovers_without_a_call(kind, make, proxy):
-    async with make(via=proxy, min_size=2, **QUICK) as pool:
+    async with make(via=proxy, min_size=2, **{**QUICK, "unavailable_after": None}) as pool:
         proxy.refuse()
         release(await asyncio.gather(*(outcome(kind.acquire(pool)) for _ in range(2))))
         await pool.drain()

@@ -259,6 +259,14 @@ async def test_an_answer_that_a_cancel_scope_cut_off_is_never_the_next_callers(k
             assert await kind.ask(connection, "after") == "after"
 
 
+async def test_what_one_caller_leaves_behind_is_gone_for_the_next(kind, make):
+    async with make(max_size=1) as pool:
+        for nonce in ("a", "b", "c"):
+            async with kind.acquire(pool) as connection:
+                assert await kind.ask(connection, nonce) == nonce
+                await kind.litter(connection)
+
+
 async def test_an_exception_of_the_callers_own_passes_unchanged_and_costs_nothing(kind, make):
     async with make(max_size=1) as pool:
         mine = ZeroDivisionError("mine")

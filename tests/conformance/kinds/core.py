@@ -20,6 +20,9 @@ class Core(Kind):
     server = EchoServer.running
     cannot: ClassVar[Mapping[str, str]] = {
         **NO_SECRET,
+        "test_what_one_caller_leaves_behind_is_gone_for_the_next": (
+            "it has no resetter, so that one kind takes the shortest path through the core"
+        ),
         "test_an_answer_that_a_cancel_scope_cut_off_is_never_the_next_callers": (
             "without an is_broken of its own, a pool judges by what leaves the block, and nothing does"
         ),
@@ -47,6 +50,9 @@ class Core(Kind):
     async def identity(self, connection: EchoConnection) -> object:
         return connection.number
 
+    async def litter(self, connection: EchoConnection) -> None:
+        connection.say("prefix", "litter")
+
     async def sever(self, connection: EchoConnection) -> None:
         connection.say("die")
 
@@ -65,6 +71,7 @@ class Session(Core):
             lambda: EchoSession.session(self.host, self.port, name),
             config,
             validator=EchoSession.is_well,
+            resetter=EchoSession.reset,
             aborter=EchoSession.abort,
             name=name,
         )

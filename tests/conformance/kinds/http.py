@@ -88,6 +88,11 @@ class HTTP1(Kind):
     async def identity(self, connection: Any) -> object:
         return tuple(json.loads(await self._get(connection, "/echo"))["client"])
 
+    async def litter(self, connection: Any) -> None:
+        exchange = connection.begin()
+        await connection.send(exchange, httpx.Request("GET", f"{self.address}/echo?litter"), b"", 10)
+        connection.leave(exchange)
+
     async def sever(self, connection: Any) -> None:
         # The server has no such page, so the cut is made at the socket.
         connection.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)

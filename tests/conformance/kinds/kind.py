@@ -65,6 +65,10 @@ class Kind:
         """What the server calls this connection."""
         raise NotImplementedError
 
+    async def litter(self, connection: Any) -> None:
+        """Leaves something behind that would spoil the next caller's answer."""
+        raise NotImplementedError
+
     async def sever(self, connection: Any) -> None:
         """The server ends this connection, leased or not, without a word."""
         raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, Self
 
 import asyncpg
@@ -45,6 +46,10 @@ class Database(Kind):
 
     async def identity(self, connection: Any) -> object:
         return connection.get_server_pid()
+
+    async def litter(self, connection: Any) -> None:
+        with suppress(asyncpg.DivisionByZeroError):
+            await connection.execute("begin; select 1 / 0")
 
     async def sever(self, connection: Any) -> None:
         await self._audit("select pg_terminate_backend($1)", connection.get_server_pid())

@@ -43,6 +43,10 @@ class Redis(Kind):
         await connection.send_command("CLIENT", "ID")
         return await connection.read_response()
 
+    async def litter(self, connection: Any) -> None:
+        await connection.send_command("MULTI")
+        await connection.read_response()
+
     async def sever(self, connection: Any) -> None:
         host, port = connection._writer.get_extra_info("sockname")
         await self._audit(f"CLIENT KILL ADDR {host}:{port}")
