@@ -94,6 +94,10 @@ class Attempt:
         self.epoch = epoch
         self.is_over = False
 
+    def end(self) -> None:
+        self.is_over = True
+        self.timer.cancel()
+
 
 class Opener(Generic[T]):
     """Opens what is lacking. `review` is called whenever supply or demand changes, and by an alarm of its own.
@@ -187,8 +191,7 @@ class Opener(Generic[T]):
             self._alarm.cancel()
         self._tell_awaiting(self._refusals.closed)
         for attempt in self.attempts:
-            attempt.is_over = True
-            attempt.timer.cancel()
+            attempt.end()
             attempt.task.cancel()
 
     # -- how many
@@ -273,18 +276,13 @@ class Opener(Generic[T]):
         return True
 
     async def _run(self, attempt: Attempt) -> None:
-        lifecycle = self._lifecycle
+        lifecycle, unwanted = self._lifecycle, None
         try:
-            connection, owner = await lifecycle.connect()
-            try:
-                if not attempt.is_over:  # what comes too late would hang there with nobody to cancel it
-                    await lifecycle.configure(connection)
-            except BaseException:
-                await lifecycle.close(connection, owner)
-                raise
-            if attempt.is_over:
-                await lifecycle.close(connection, owner)
-            else:
+            connection, owner = unwanted = await lifecycle.connect()
+            if not attempt.is_over:  # what comes too late would hang there with nobody to cancel it
+                await lifecycle.configure(connection)
+            if not attempt.is_over:
+                unwanted = None
                 self._succeeded(attempt, connection, owner)
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and attempt.task.cancelling() and not attempt.is_over:
@@ -294,6 +292,8 @@ class Opener(Generic[T]):
             if not isinstance(exc, (Exception, asyncio.CancelledError)):
                 raise
         finally:
+            if unwanted is not None:
+                await lifecycle.close(*unwanted)
             self._ended(attempt)
 
     def _succeeded(self, attempt: Attempt, connection: T, owner: Owner[T] | None) -> None:
@@ -306,6 +306,7 @@ class Opener(Generic[T]):
         self._counters.opened += 1
         self._counters.opening.record(seconds)
         # The slot passes from the attempt to the connection, in one step.
+        attempt.end()
         del self.attempts[attempt]
         # Those that began before now hang, or take much longer than they should: they have covered for long enough.
         covered_until = self.cover(attempt.began_at)
@@ -318,10 +319,9 @@ class Opener(Generic[T]):
         """Failed now, though its task may take longer to notice; the slot stays taken until it really ends."""
         self._failed(attempt, TimeoutError(f"opening took longer than open_timeout={self._host.config.open_timeout}s"))
         attempt.task.cancel()
-        self.review()
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
-        attempt.is_over = True
+        attempt.end()
         now = self._host.now()
         self._counters.open_failures += 1
         if self.outage.failed(now, error, is_fatal=self._host.is_fatal(error)):
@@ -329,13 +329,13 @@ class Opener(Generic[T]):
         self._host.emit(events.OpenFailed, error)
         if self.outage.is_hopeless(now):
             self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
+        self.review()
 
     def _ended(self, attempt: Attempt) -> None:
         """If it has no connection that its slot has passed to, the slot is free again."""
         if attempt in self.attempts:
             del self.attempts[attempt]
             self.slots.release()
-        attempt.timer.cancel()
         self.review()
         self._host.settled()
 

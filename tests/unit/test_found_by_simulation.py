@@ -201,3 +201,13 @@ async def test_an_unavailable_pool_is_not_asked_to_open_beyond_its_size(make_poo
         await asyncio.sleep(0.05)
     assert isinstance(error, PoolUnavailable)
     assert backend.violations == []
+
+
+async def test_a_failing_configure_is_told_before_its_connection_is_closed(make_pool):
+    async def configure(connection):
+        raise ValueError("wrong role")
+
+    pool = make_pool(Backend(closes=Step(delay=1)), configure=configure)
+    elapsed, error = await timed(pool.acquire())
+    assert elapsed == 0
+    assert isinstance(error.__cause__, ValueError)
