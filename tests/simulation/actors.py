@@ -20,6 +20,7 @@ from aiopool import (
 )
 from aiopool.pool import CONFIGURED, State
 from aiopool.testing.server import SimulatedConnection
+from tests.simulation.balance import Balance
 from tests.simulation.history import USUAL, Act, Call, Op
 from tests.simulation.ledger import Broken, WatchedServer
 from tests.simulation.rules import TOLERANCE, Rules
@@ -196,7 +197,7 @@ class Actors:
         self.server.come_back()
 
     async def _look(self, act: Act) -> None:
-        self.rules.compare_gauges()
+        Balance(self.rules).fits()
 
     def _any(self, share: float) -> SimulatedConnection | None:
         connections = list(self.server.connections)
@@ -257,8 +258,6 @@ class Asking:
             for info in self.pool._stock.connections:
                 if info.connection is self.connection:
                     rules.lent(info)
-        else:
-            rules.outcomes["waited"] += 1
         self._check_wait()
         self._is_holding = True
         self.since = loop.time()
@@ -286,6 +285,9 @@ class Asking:
     def _check_wait(self) -> None:
         loop, limit = self.server.loop, self._limit()
         waited = loop.time() - self.began_at
+        if loop.steps != self.began_step:
+            self.rules.outcomes["waited"] += 1
+            self.rules.waited += waited
         if limit is not None and waited > limit + self.rules.lateness + TOLERANCE:
             raise Broken(f"a caller with {limit}s to wait waited for {waited}s")
         if limit == 0 and loop.steps != self.began_step:
@@ -300,7 +302,7 @@ class Asking:
         rules.holding -= 1
         account.held_since.remove(self.since)
         account.proven_at = self.server.loop.time()
-        rules.outcomes["held"] += 1
+        rules.holds.append(self.server.loop.time() - self.since)
         if exc is not None and not isinstance(exc, (Mishap, LeaseExpired)):
             is_judged = "is_broken" in self.server.history.hooks
             is_cancel = isinstance(exc, asyncio.CancelledError)

@@ -123,15 +123,16 @@ class WatchedServer(SimulatedServer):
             self.in_flight -= 1
 
     async def configure(self, connection: SimulatedConnection) -> None:
-        attempt = self.accounts[connection].attempt
-        attempt.outcome = "cancelled"
+        account = self.accounts[connection]
+        account.attempt.outcome = "cancelled"
         try:
             await self.pass_through(self.opens)
+            account.attempt.outcome = "opened"
         except Exception:
-            attempt.outcome = "failed"
+            account.attempt.outcome = "failed"
             raise
-        attempt.outcome = "opened"
-        attempt.ended_at = self.accounts[connection].proven_at = self.loop.time()
+        finally:
+            account.attempt.ended_at = account.proven_at = self.loop.time()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[SimulatedConnection]:

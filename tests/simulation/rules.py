@@ -31,6 +31,11 @@ class Rules:
         self.lateness = server.history.lateness
         #: By independent count: what became of the callers.
         self.outcomes = Counter[str]()
+        #: Seconds that callers waited and held, and the length of each hold that has ended.
+        self.waited = 0.0
+        self.holds: list[float] = []
+        #: When the pool stopped being open.
+        self.closings: list[float] = []
         #: Callers between `acquire` and its outcome; callers that hold a lease.
         self.acquiring = 0
         self.holding = 0
@@ -81,6 +86,8 @@ class Rules:
             self._check_line()
         elif self._state_before is State.CLOSING or self._state_before is State.OPEN:
             self.is_suspended = False  # it ends with the pool's life
+        if self._state_before is State.OPEN and state is not State.OPEN:
+            self.closings.append(self.loop.time())
         self._suspended_before, self._state_before = self.is_suspended, state
 
     def _check_places(self) -> None:
@@ -115,9 +122,13 @@ class Rules:
         if existing > max_size and opening > self._opening:
             raise Broken(f"an opening began with {existing} connections where {max_size} are allowed")
         self._opening = opening
-        takes_back = self.pool.config.max_hold or self.close_deadline or self.being_opened
-        if not (takes_back or self.holding <= leases) or leases > self.holding + self.acquiring + self.lost:
+        if not (self.takes_back or self.holding <= leases) or leases > self.holding + self.acquiring + self.lost:
             raise Broken(f"{leases} leases are out, but {self.holding} are held and {self.acquiring} asked for")
+
+    @property
+    def takes_back(self) -> bool:
+        """Whether connections may be, or have been, closed under their holders."""
+        return bool(self.pool.config.max_hold or self.close_deadline or self.being_opened)
 
     def _check_line(self) -> None:
         line, before = self.pool._line, self._line
@@ -213,63 +224,6 @@ class Rules:
             return True
         hold = self.pool.config.max_hold
         return hold is not None and now >= max(account.held_since) + hold - TOLERANCE
-
-    # -- when nothing is under way
-
-    def compare_gauges(self) -> None:
-        """At any moment the figures must fit together, and fit what is known from outside."""
-        stats, config = self.pool.stats(), self.pool.config
-        for key, value in stats.items():
-            if isinstance(value, (int, float)) and value < 0:
-                raise Broken(f"{key}={value}")
-        if (stats["min_size"], stats["max_size"]) != (config.min_size, config.max_size):
-            raise Broken(f"the sizes are {config}, but told as {stats}")
-        if sum(stats["closed_by"].values()) != stats["closed"]:
-            raise Broken(f"closed={stats['closed']}, but by reason {stats['closed_by']}")
-        if stats["opened"] - stats["closed"] != stats["size"]:
-            raise Broken(f"opened - closed is not size: {stats}")
-        for key in ("timeouts", "rejected", "shed", "cancelled"):
-            if not self.outcomes[key] <= stats[key] <= self.outcomes[key] + self.acquiring:
-                raise Broken(f"{key}={stats[key]}, but {self.outcomes[key]} callers were told")
-        acquired = self.outcomes["acquired"]
-        if not acquired <= stats["acquired"] <= acquired + self.acquiring:
-            raise Broken(f"acquired={stats['acquired']}, but {acquired} callers got one")
-
-    def check_the_calm(self) -> None:
-        """An open pool, some time after the last trouble."""
-        self.compare_gauges()
-        stats, config = self.pool.stats(), self.pool.config
-        for key in ("in_use", "opening", "waiting", "oldest_wait", "oldest_lease"):
-            if stats[key]:  # type: ignore[literal-required]
-                raise Broken(f"nobody is there, but {key}={stats[key]}")  # type: ignore[literal-required]
-        if not config.min_size <= stats["size"] <= config.max_size:
-            raise Broken(f"size={stats['size']} is not between {config.min_size} and {config.max_size}")
-        in_check = len(self.pool._stock.health.in_care)
-        if stats["available"] != (stats["size"] - in_check) * config.max_shares:
-            raise Broken(f"available={stats['available']} of size={stats['size']}")
-        if self.server.in_flight or self.server.standing != stats["size"]:
-            raise Broken(f"the server has {self.server.standing} connections, the pool {stats['size']}")
-
-    def check_the_end(self, tasks: set[asyncio.Task[Any]]) -> None:
-        """After the last close."""
-        self.compare_gauges()
-        stats = self.pool.stats()
-        for key in ("size", "available", "in_use", "opening", "waiting"):
-            if stats[key]:  # type: ignore[literal-required]
-                raise Broken(f"the pool is closed, but {key}={stats[key]}")  # type: ignore[literal-required]
-        if tasks:
-            raise Broken(f"{len(tasks)} tasks are left: {sorted(task.get_name() for task in tasks)}")
-        if self.server.standing or self.server.in_flight:
-            raise Broken(f"{self.server.standing} connections are left on the server")
-        if self.acquiring or self.holding:
-            raise Broken("callers are left")
-        counts = self.server.counts
-        if "listener" in self.server.history.hooks:
-            for event, key in {"Opened": "opened", "Closed": "closed", "OpenFailed": "open_failures"}.items():
-                if counts[event] != stats[key]:  # type: ignore[literal-required]
-                    raise Broken(f"{counts[event]} events {event}, but {key}={stats[key]}")  # type: ignore[literal-required]
-            if counts["Acquired"] < stats["acquired"]:
-                raise Broken(f"{counts['Acquired']} events Acquired, but acquired={stats['acquired']}")
 
 
 def _is_served(waiter: Waiter[Any]) -> bool:

@@ -17,6 +17,7 @@ from aiopool.pool import State
 from aiopool.testing.loop import SimulationLoop
 from aiopool.testing.server import NONE
 from tests.simulation.actors import Actors, Asking, says_broken
+from tests.simulation.balance import Balance
 from tests.simulation.history import Call, History
 from tests.simulation.ledger import Broken, WatchedServer
 from tests.simulation.rules import Rules
@@ -96,9 +97,8 @@ async def _live(history: History, loop: SimulationLoop, server: WatchedServer) -
     server.come_back()
     await _end_of(acts, rules)
     await _rest(history, pool, server, rules, actors)
-    rules.close_deadline = loop.time() + 10
     await pool.close()
-    rules.check_the_end(asyncio.all_tasks(loop) - {asyncio.current_task()})  # type: ignore[arg-type]
+    Balance(rules).is_final(asyncio.all_tasks(loop) - {asyncio.current_task()})  # type: ignore[arg-type]
 
 
 async def _end_of(tasks: list[asyncio.Task[None]], rules: Rules) -> None:
@@ -136,10 +136,10 @@ async def _calm(rules: Rules) -> None:
     """Soon: just now one may be replaced because of its age."""
     for _ in range(20):
         with suppress(Broken):
-            rules.check_the_calm()
+            Balance(rules).is_calm()
             return
         await asyncio.sleep(0.17)
-    rules.check_the_calm()
+    Balance(rules).is_calm()
 
 
 def _build(history: History, server: WatchedServer) -> ConnectionPool[object]:
