@@ -1,4 +1,4 @@
-"""What a test of a pool, or of code that uses one, can break on purpose: time, the order of things, servers, networks."""
+"""What a test of a pool, or of code that uses one, can break on purpose: time, order, servers and networks."""
 
 from __future__ import annotations
 

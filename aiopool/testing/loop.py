@@ -107,6 +107,12 @@ class SimulationLoop(asyncio.BaseEventLoop):
 
 
 def run(main: Coroutine[Any, Any, R], *, seed: int | str | None = None) -> R:
-    """Like `asyncio.run`, on a `SimulationLoop`."""
-    with asyncio.Runner(loop_factory=lambda: SimulationLoop(seed)) as runner:
-        return runner.run(main)
+    """Like `asyncio.run`, on a `SimulationLoop`. A `seed` decides what the module `random` draws, too, until the end."""
+    state = random.getstate()
+    if seed is not None:
+        random.seed(seed)
+    try:
+        with asyncio.Runner(loop_factory=lambda: SimulationLoop(seed)) as runner:
+            return runner.run(main)
+    finally:
+        random.setstate(state)
