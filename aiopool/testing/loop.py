@@ -107,7 +107,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
 
 
 def run(main: Coroutine[Any, Any, R], *, seed: int | str | None = None) -> R:
-    """Like `asyncio.run`, on a `SimulationLoop`. A `seed` decides what the module `random` draws, too, until the end."""
+    """Like `asyncio.run`, on a `SimulationLoop`. A `seed` decides what the module `random` draws as well."""
     state = random.getstate()
     if seed is not None:
         random.seed(seed)
