@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from aiopool import PoolClosed, PoolConfig, WrongLoop
-from tests.conformance.callers import SLACK, eventually, fill, line_up, outcome, release, server_sees
+from tests.conformance.callers import SLACK, eventually, fill, line_up, outcome, release, rest, server_sees
 from tests.conformance.kinds import KINDS
 
 
@@ -156,6 +156,7 @@ async def test_a_pool_that_is_dropped_warns_and_leaves_nothing_on_the_server(kin
     pool = kind.build(PoolConfig(min_size=2, max_size=2, max_shares=kind.shares), name)
     await pool.open()
     await kind.call(pool, "soon to be dropped")
+    await rest(pool)  # a reset under way would hold it
     await server_sees(kind, name, 2)
     with warnings.catch_warnings(record=True) as caught:  # drivers may warn of their connections, too
         warnings.simplefilter("always")
