@@ -26,6 +26,7 @@ SAYS = {
     "redis_cache.py": r"^from the cache: \{'orders': 42",
     "http_api.py": r"^100 answers in \{'HTTP/2'\}",
     "manager.py": r'^connection_pool_size\{pool_name="api"\} 1\.0$',
+    "simulation.py": r"^replay: python examples/simulation\.py \d+$",
     "article.py": r"^200 queries over \d+ connections",
 }
 
