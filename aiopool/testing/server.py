@@ -35,7 +35,7 @@ class SimulatedConnection:
     def __init__(self, server: SimulatedServer, number: int, asked_at: float) -> None:
         self.server = server
         self.number = number
-        #: When its opening began, on the loop's clock: with the credentials of that moment.
+        #: When its opening began, on the loop's clock, with the credentials of that moment.
         self.asked_at = asked_at
         #: The server has ended it, whether or not the client knows.
         self.is_dead = False
@@ -86,14 +86,17 @@ class SimulatedServer:
         self.connections: dict[SimulatedConnection, None] = {}
         self.opened = 0
         self._outage: Literal["refuse", "hang"] | None = None
+        self._credentials = 0
 
     # -- for a pool
 
     async def connect(self) -> SimulatedConnection:
-        asked_at = asyncio.get_running_loop().time()
+        asked_at, credentials = asyncio.get_running_loop().time(), self._credentials
         await self.pass_through(self.opens)
         if self._outage == "refuse":
             raise ConnectionRefusedError("the server is down")
+        if credentials != self._credentials and self._dice.random() < 0.5:
+            raise PermissionError("the credentials are out of date")
         self.opened += 1
         connection = SimulatedConnection(self, self.opened, asked_at)
         self.connections[connection] = None
@@ -142,6 +145,10 @@ class SimulatedServer:
 
     def come_back(self) -> None:
         self._outage = None
+
+    def rotate_credentials(self) -> None:
+        """Those who are at the door may still be let in, or not; who is in may stay. To be followed by a `drain`."""
+        self._credentials += 1
 
     async def pass_through(self, faults: Faults) -> None:
         """Time goes by, as the dice say, or an error is raised."""

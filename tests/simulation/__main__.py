@@ -31,6 +31,10 @@ def main(
     with closing(play(range(first, first + seeds), length, jobs or os.cpu_count() or 1)) as outcomes:
         for seed, violation, count in outcomes:
             played, steps = played + 1, steps + count
+            if played % 5000 == 0:
+                print(
+                    f"{played} played, {failed} failed, {time.perf_counter() - began:.0f}s", file=sys.stderr, flush=True
+                )
             if violation:
                 failed += 1
                 print(f"seed {seed}: {violation}\n  replay: {command(seed, length)}", flush=True)

@@ -143,7 +143,9 @@ class Actors:
             self.rules.drains.append((self.loop.steps, self.loop.time() + act.a))
         await self.pool.drain(act.a)
 
-    _rotate = _drain
+    async def _rotate(self, act: Act) -> None:
+        self.server.rotate_credentials()
+        await self._drain(act)
 
     async def _suspend(self, act: Act) -> None:
         self.pool.suspend()
@@ -308,14 +310,21 @@ class Asking:
             is_cancel = isinstance(exc, asyncio.CancelledError)
             if not is_judged and (self.pool.config.max_shares == 1 or not is_cancel):
                 self.condemn(f"its lease ended with {type(exc).__name__}")
-        if "is_broken" in self.server.history.hooks and says_broken(self.connection, exc):
-            self.condemn("it was judged broken")
+        if "is_broken" in self.server.history.hooks:
+            try:
+                is_broken = says_broken(self.connection, exc)
+            except RuntimeError:
+                is_broken = True
+            if is_broken:
+                self.condemn("it was judged broken")
 
     def condemn(self, why: str) -> None:
         self.server.accounts[self.connection].condemned = why
 
 
 def says_broken(connection: SimulatedConnection, exc: BaseException | None) -> bool:
-    """What an adapter would say that knows its protocol."""
+    """What an adapter would say that knows its protocol. It may fail: that means yes."""
+    if connection.is_dead and connection.number % 2:
+        raise RuntimeError("the driver itself is confused")
     shared = connection.server.history.config["max_shares"] > 1  # type: ignore[attr-defined]
     return connection.is_dead or isinstance(exc, ConnectionError) or (connection.is_out_of_step and not shared)

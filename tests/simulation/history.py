@@ -82,7 +82,10 @@ def draw(seed: int, length: int = 200) -> History:
             "aborter": 0.6,
             "is_broken": 0.5,
             "listener": 0.3,
+            "bad listener": 0.1,
             "configure": 0.3,
+            "is_fatal": 0.1,
+            "quick validator": 0.15,
         }.items()
         if dice.random() < share
     )
@@ -195,7 +198,7 @@ def _draw_act(dice: random.Random, at: float, span: float, config: dict[str, Any
     if what == "resize":
         max_size = dice.randint(1, 6)
         return Act(at, what, dice.randint(0, max_size), max_size, cancel)
-    if what == "drain":
+    if what in ("drain", "rotate"):
         return Act(at, what, dice.choice([0, 0, 1.0]), 0, cancel)
     if what in ("suspend", "outage"):
         return Act(at, what, dice.random() * span / 10, dice.random(), None)

@@ -194,7 +194,7 @@ class Rules:
             raise Broken(f"{connection} was lent {info.use_count} times")
         if config.max_lifetime is not None and now > info.created_at + config.max_lifetime + TOLERANCE:
             raise Broken(f"{connection} was lent at the age of {now - info.created_at}")
-        if "validator" in hooks and config.validate_after is not None and info.leases == 1:
+        if hooks & {"validator", "quick validator"} and config.validate_after is not None and info.leases == 1:
             unproven_for = now - account.proven_at
             if unproven_for > config.validate_after + TOLERANCE:
                 raise Broken(f"{connection} was lent unchecked, {unproven_for:.3f}s after it was proven")

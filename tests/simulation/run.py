@@ -148,16 +148,23 @@ def _build(history: History, server: WatchedServer) -> ConnectionPool[object]:
         server.session if history.factory == "session" else server.connect,
         PoolConfig(**history.config),
         configure=server.configure if "configure" in hooks else None,
-        validator=server.validate if "validator" in hooks else None,
+        validator=server.begin_validate if hooks & {"validator", "quick validator"} else None,
         resetter=server.begin_reset if hooks & {"resetter", "quick resetter"} else None,
         destroyer=server.close if "destroyer" in hooks else None,
         aborter=server.abort if "aborter" in hooks else None,
         is_broken=says_broken if "is_broken" in hooks else None,
+        is_fatal=(lambda error: isinstance(error, PermissionError)) if "is_fatal" in hooks else None,
         name="simulated",
     )
+    if "bad listener" in hooks:
+        pool.subscribe(_confused)
     if "listener" in hooks:
         pool.subscribe(lambda event: server.counts.update([type(event).__name__]))
     return pool
+
+
+def _confused(event: object) -> None:
+    raise ZeroDivisionError("a listener of the user's")
 
 
 def _complaint(context: dict[str, object]) -> str:
