@@ -6,9 +6,9 @@ import weakref
 
 import pytest
 
-from aiopool import PoolTimeout
+from aiopool import PoolTimeout, PoolUnavailable
 from aiopool.policies.codel import CoDel
-from tests.fakes import Backend, Step, settle, take
+from tests.fakes import Backend, Step, hold, release_all, settle, take, timed
 
 
 @pytest.mark.parametrize("leaves", ["by timeout", "by cancellation"])
@@ -59,3 +59,118 @@ async def test_what_cannot_be_closed_politely_is_torn_down(make_pool):
     await settle()
     assert backend.calls("abort") == [0]
     assert pool.stats()["close_failures"] == 1
+
+
+async def test_tasks_that_are_all_cancelled_are_no_failure_to_open(make_pool):
+    pool = make_pool(Backend(opens=Step(hang=True)), max_size=1)
+    caller = take(pool)
+    await settle()
+    # The opener hears of it first, for those who cancel all tasks do so in no order.
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in sorted(tasks, key=lambda task: not task.get_name().endswith(" opener")):
+        task.cancel()
+    await asyncio.wait([caller])
+    await settle()
+    assert pool.stats()["open_failures"] == 0
+
+
+async def test_whoever_waits_is_told_of_a_failed_opening_that_goes_on(make_pool):
+    backend = Backend(opens=Step(hang=True, ignore_cancel=20))
+    pool = make_pool(backend, max_size=1, open_timeout=1, unavailable_after=0)
+    waited, error = await timed(pool.acquire(timeout=10))
+    assert isinstance(error, PoolUnavailable)
+    assert waited == pytest.approx(1)
+    await asyncio.sleep(30)
+
+
+async def test_after_a_fatal_error_opening_is_tried_again_for_the_next_who_comes(make_pool):
+    backend = Backend()
+    backend.next_opens.append(Step(error=ValueError("the wrong password")))
+    pool = make_pool(backend, unavailable_after=None, backoff_initial=0.1)
+    with pytest.raises(PoolUnavailable):
+        await pool.acquire()
+    await asyncio.sleep(0.1)
+    (await pool.acquire(timeout=1)).release()
+
+
+async def test_whoever_opens_a_pool_is_told_of_a_fatal_error_although_one_connection_stands(make_pool):
+    backend = Backend()
+    backend.next_opens += [Step(), Step(delay=1, error=ValueError("too many connections for this role"))]
+    pool = make_pool(backend, min_size=2)
+    waited, error = await timed(pool.open(timeout=10))
+    assert isinstance(error, PoolUnavailable)
+    assert waited == pytest.approx(1)
+
+
+async def test_each_who_waits_has_one_opening_under_way_whenever_one_looks_again(make_pool):
+    backend = Backend(opens=Step(delay=1))
+    pool = make_pool(backend, max_size=10)
+    callers = []
+    for count in (1, 2, 3):
+        callers.append(take(pool))
+        await settle()
+        assert backend.opening == count
+    await release_all(callers)
+    assert len(backend.attempts) == 3
+
+
+async def test_a_check_that_swallows_its_timeout_has_failed(make_pool):
+    backend = Backend(validates=Step(hang=True, ignore_cancel=0.5))
+    pool = make_pool(backend, max_size=1, validator=backend.validate, validate_timeout=1, validate_after=0)
+    await hold(pool)
+    await hold(pool)
+    assert pool.stats()["closed_by"]["invalid"] == 1
+
+
+async def test_the_background_check_comes_round_again_and_again(make_pool):
+    backend = Backend()
+    pool = make_pool(backend, validator=backend.validate, health_check_interval=10, validate_after=None)
+    await hold(pool)
+    await asyncio.sleep(35)
+    assert backend.calls("validate") == [0, 0, 0]
+
+
+async def test_what_comes_back_from_a_cancelled_caller_is_reset_if_it_was_shared_meanwhile(make_pool):
+    backend = Backend()
+    pool = make_pool(backend, max_size=1, max_shares=2, resetter=backend.reset)
+    one, other = await pool.acquire(), await pool.acquire()
+    caller = take(pool)
+    await settle()
+    one.release()  # handed to the caller
+    other.release()  # not the last
+    caller.cancel()
+    await settle()
+    assert caller.cancelled()
+    assert backend.calls("reset") == [0]
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+async def test_a_connection_whose_time_ended_while_the_loop_was_blocked_is_not_lent(make_pool, is_used):
+    backend = Backend()
+    pool = make_pool(
+        backend, min_size=1, max_lifetime=10, lifetime_jitter=0, validator=backend.validate, validate_after=1000
+    )
+    await pool.open()
+    if is_used:
+        await hold(pool)
+    asyncio.get_running_loop()._now += 11
+    async with pool.acquire() as connection:
+        assert connection.id == 1
+
+
+async def test_a_timeout_of_another_pool_says_nothing_of_this_pools_connection(make_pool):
+    pool, other = make_pool(Backend(), max_size=1), make_pool(Backend(), max_size=1)
+    async with other.acquire():
+        with pytest.raises(PoolTimeout):
+            async with pool.acquire():
+                await other.acquire(timeout=1)
+    assert pool.stats()["closed"] == 0
+
+
+async def test_a_lease_that_is_taken_back_is_not_reported_as_leaked_as_well(make_pool):
+    pool = make_pool(Backend(), max_hold=5, leak_after=5)
+    lease = await pool.acquire()
+    await asyncio.sleep(10)
+    lease.release()
+    stats = pool.stats()
+    assert (stats["closed_by"]["reclaimed"], stats["leaks"]) == (1, 0)

@@ -68,14 +68,6 @@ CHECKS = [
         "validation",
     ),
     Fault(
-        "after a failed check the others are not tried",
-        "health.py",
-        "        if self._line.waiters:\n            self._host.serve_line()",
-        "",
-        "The replacement is being opened, so those who wait are seen to.",
-        "validation",
-    ),
-    Fault(
         "one dead connection says nothing of the others",
         "health.py",
         "self._host.found_dead()",

@@ -194,6 +194,6 @@ OPENING = [
         ", context=self.context.copy())",
         ")",
         "A task inherits the context of who happens to come by: its tenant, its span.",
-        "opening edges",
+        "loops",
     ),
 ]
