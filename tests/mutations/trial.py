@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.mutations.fault import ROOT, Fault, copy_tree
 
-SEEDS = 200
+SEEDS = 150
 #: Real seconds. Both take far less, unless a fault makes them go round in a circle.
 HUNT_TIMEOUT, UNIT_TIMEOUT = 150.0, 300.0
 #: These read the pages, which are not copied.

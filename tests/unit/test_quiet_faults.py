@@ -6,8 +6,9 @@ import weakref
 
 import pytest
 
-from aiopool import PoolTimeout, PoolUnavailable
+from aiopool import ConnectionPool, PoolConfig, PoolTimeout, PoolUnavailable
 from aiopool.policies.codel import CoDel
+from aiopool.testing.loop import run
 from tests.fakes import Backend, Step, hold, release_all, settle, take, timed
 
 
@@ -174,3 +175,88 @@ async def test_a_lease_that_is_taken_back_is_not_reported_as_leaked_as_well(make
     lease.release()
     stats = pool.stats()
     assert (stats["closed_by"]["reclaimed"], stats["leaks"]) == (1, 0)
+
+
+async def test_a_shrink_counts_on_those_that_are_on_their_way_out(make_pool):
+    pool = make_pool(Backend(closes=Step(delay=1)), max_size=4)
+    leases = [await pool.acquire() for _ in range(4)]
+    for lease in leases[:2]:
+        lease.discard()
+    for lease in leases[2:]:
+        lease.release()
+    pool.resize(max_size=2)
+    await asyncio.sleep(5)
+    stats = pool.stats()
+    assert (stats["size"], stats["closed_by"]["shrunk"]) == (2, 0)
+
+
+async def test_a_cancelled_close_closes_what_is_leased_at_once(make_pool):
+    backend = Backend()
+    pool = make_pool(backend)
+    lease = await pool.acquire()
+    closing = asyncio.create_task(pool.close())
+    await settle()
+    assert len(backend.live) == 1
+    closing.cancel()
+    await settle()
+    assert backend.live == []
+    lease.release()
+
+
+async def test_a_pool_that_is_opened_again_is_not_suspended(make_pool):
+    pool = make_pool(Backend())
+    await pool.open()
+    pool.suspend()
+    await pool.close()
+    await pool.open()
+    (await pool.acquire(timeout=1)).release()
+
+
+def test_timeouts_of_a_pool_that_is_opened_again_do_not_depend_on_its_last_loop():
+    pool = ConnectionPool(Backend().open, PoolConfig(min_size=0, max_size=1, acquire_timeout=5))
+
+    async def live() -> float:
+        async with pool, pool.acquire():
+            leaver = take(pool)  # starts the alarm of the line, and leaves before it rings
+            await settle()
+            leaver.cancel()
+            await settle()
+            async with asyncio.timeout(100):
+                waited, error = await timed(pool.acquire())
+            assert isinstance(error, PoolTimeout)
+            return waited
+
+    assert [run(live()), run(live())] == [pytest.approx(5)] * 2
+
+
+async def test_a_dropped_lease_is_counted(make_pool):
+    pool = make_pool(Backend())
+    lease = await pool.acquire()
+    with pytest.warns(ResourceWarning, match="dropped without being released"):
+        del lease
+    await settle()
+    stats = pool.stats()
+    assert (stats["leaks"], stats["closed_by"]["lost"]) == (1, 1)
+
+
+async def test_the_first_reason_to_close_a_connection_is_the_one_that_counts(make_pool):
+    pool = make_pool(Backend())
+    lease = await pool.acquire()
+    await pool.drain()
+    pool.evict(lease.connection)
+    lease.release()
+    await settle()
+    closed_by = pool.stats()["closed_by"]
+    assert (closed_by["drained"], closed_by["broken"]) == (1, 0)
+
+
+async def test_a_suspended_pool_opens_nothing_for_those_for_whom_connections_are_idle(make_pool):
+    backend = Backend()
+    pool = make_pool(backend)
+    await hold(pool)
+    pool.suspend()
+    caller = take(pool)
+    await asyncio.sleep(2)
+    assert len(backend.attempts) == 1
+    pool.resume()
+    (await caller).release()

@@ -49,7 +49,7 @@ CHECKS = [
         "return is_valid and not limit.expired()",
         "return is_valid",
         "A driver that catches the cancellation returns as if nothing had happened.",
-        "validation",
+        "quiet_faults",
     ),
     Fault(
         "validate_timeout is ignored",
@@ -97,7 +97,7 @@ CHECKS = [
         "is_sweep=False)\n        self._is_on_patrol = False",
         "is_sweep=False)",
         "A flag that is set and never taken back.",
-        "validation",
+        "quiet_faults",
     ),
     Fault(
         "a patrol takes all idle connections at once",
@@ -121,7 +121,7 @@ CHECKS = [
         "is_clean = info.leases or not self.line.is_shared or not self.lifecycle.can_reset",
         "is_clean = True",
         "It was never used; but the others, who had it before, left the reset to the last.",
-        "shares",
+        "quiet_faults",
     ),
     Fault(
         "a shared connection is reset under those who still use it",
@@ -185,7 +185,7 @@ CHECKS = [
         "min(info.expires_at, now + fresh_for)",
         "now + fresh_for",
         "Two dates, and the later one wins.",
-        "lifetime",
+        "quiet_faults",
     ),
     Fault(
         "a connection that was just used outlives its lifetime",
@@ -193,7 +193,7 @@ CHECKS = [
         "info.fresh_until = fresh_until if fresh_until < info.expires_at else info.expires_at",
         "info.fresh_until = fresh_until",
         "Two dates, and the later one wins.",
-        "lifetime",
+        "quiet_faults",
     ),
     Fault(
         "max_idle_time is ignored",

@@ -52,10 +52,10 @@ CONTROL = [
         "resize",
     ),
     Fault(
-        "a resize does not wake the line",
+        "a resize wakes nobody",
         "stock.py",
         "        self.health.wake()\n        self.serve_line()",
-        "        self.health.wake()",
+        "",
         "The next release or the next caller does.",
         "resize",
     ),
@@ -89,7 +89,7 @@ CONTROL = [
         "staying = sum(info.expires_at != -inf for info in self.connections)",
         "staying = len(self.connections)",
         "Those that are on their way out are counted as if they stayed.",
-        "resize",
+        "quiet_faults",
     ),
     Fault(
         "the fast path does not hear of a shrink",
@@ -161,7 +161,7 @@ CONTROL = [
         "        except BaseException:\n            stock.terminate()\n            raise",
         "        except BaseException:\n            raise",
         "Who cancels a close wants it quicker, not less.",
-        "cancellation",
+        "quiet_faults",
     ),
     Fault(
         "closing leaves a task",
@@ -193,7 +193,7 @@ CONTROL = [
         "            self._line.resume()  # a pool that is opened again is not suspended\n",
         "",
         "The line outlives the stock.",
-        "close resize",
+        "quiet_faults",
     ),
     Fault(
         "a pool that is opened again waits for the alarm of its last life",
@@ -201,7 +201,7 @@ CONTROL = [
         "        self.server, self.loop = server, loop\n        self._alarm = None",
         "        self.server, self.loop = server, loop",
         "The line outlives the stock, and the loop its timers are on.",
-        "loops close",
+        "quiet_faults",
     ),
     Fault(
         "a pool that failed to open leaves what it has opened",

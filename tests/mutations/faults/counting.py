@@ -81,15 +81,7 @@ COUNTING = [
         "if at < self.expires_at:",
         "if at <= self.expires_at:",
         "Off by one: what is drained and then closed with the pool was drained.",
-        "stats_events",
-    ),
-    Fault(
-        "what a closing pool closes counts as something else",
-        "stock.py",
-        "info.expire(-inf, Reason.POOL_CLOSED if self._is_closed else reason)",
-        "info.expire(-inf, reason)",
-        "What breaks while the pool closes did break.",
-        "stats_events close",
+        "quiet_faults",
     ),
     Fault(
         "a dropped lease is not counted",
@@ -97,7 +89,7 @@ COUNTING = [
         "            self.counters.leaks += 1\n            if watch",
         "            if watch",
         "It warns already.",
-        "leaks",
+        "quiet_faults",
     ),
     Fault(
         "a failed close is not counted",
@@ -114,13 +106,5 @@ COUNTING = [
         "began = info.last_used",
         "With one lease at a time it is the same.",
         "shares stats_events",
-    ),
-    Fault(
-        "a suspended pool can open for those for whom it has idle connections",
-        "stock.py",
-        "withheld=self.available if self.line.is_paused else 0",
-        "withheld=0",
-        "They wait, so something seems to be lacking.",
-        "resize growth",
     ),
 ]

@@ -73,7 +73,7 @@ LEASES = [
         "if isinstance(exc, PoolError):\n            return False\n        ",
         "",
         "`PoolTimeout` is a `TimeoutError`.",
-        "broken",
+        "quiet_faults",
     ),
     Fault(
         "an is_broken that raises means that all is well",
@@ -121,7 +121,7 @@ LEASES = [
         "                    self._take_back(watch, now)\n                    continue",
         "                    self._take_back(watch, now)",
         "Two limits, looked at one after the other.",
-        "leaks",
+        "quiet_faults",
     ),
     Fault(
         "a capacity that changes is ignored until the next release",

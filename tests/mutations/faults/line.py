@@ -25,7 +25,7 @@ LINE = [
         "self.waiters.pop(waiter, None)\n        if not self.waiters:\n            self._look()",
         "self.waiters.pop(waiter, None)",
         "The last who leaves must open it again; everything still works then, by the slower path.",
-        "waiting cancellation",
+        "quiet_faults",
     ),
     Fault(
         "a connection is handed to a caller who was cancelled",
@@ -161,7 +161,7 @@ LINE = [
         "if self._is_slow and waited > 2 * self.target:",
         "if self._is_slow and waited > 20 * self.target:",
         "A slip of a factor that only shows under a load for which nobody tests.",
-        "shedding",
+        "quiet_faults",
     ),
     Fault(
         "a lease that began in the turn of the close is kept",

@@ -26,7 +26,7 @@ OPENING = [
         "self._refusals.unavailable(0.0, error))\n        self.review()",
         "self._refusals.unavailable(0.0, error))",
         "Its task will end and look; unless it ignores its cancellation.",
-        "opening failures",
+        "quiet_faults",
     ),
     Fault(
         "the end of the loop is not noticed by what is being opened",
@@ -34,7 +34,7 @@ OPENING = [
         "                self._host.loop_ends()\n",
         "                pass\n",
         "Whoever cancels all tasks cancels the pool's own, too, and that is no failure to open.",
-        "loops",
+        "quiet_faults",
     ),
     Fault(
         "failed openings are not tried again",
@@ -90,7 +90,7 @@ OPENING = [
         "(self._is_fatal and now < self.retry_at)",
         "self._is_fatal",
         "A wrong password stays wrong, until somebody changes it on the server.",
-        "failures",
+        "quiet_faults",
     ),
     Fault(
         "a fatal error makes callers fail who could have had a connection",
@@ -114,7 +114,7 @@ OPENING = [
         "        if self.outage.is_hopeless(now):\n            self._tell_awaiting(",
         "        if False:\n            self._tell_awaiting(",
         "They wait on another list than the callers do.",
-        "opening failures",
+        "quiet_faults",
     ),
     Fault(
         "connections are opened one by one",
@@ -138,7 +138,7 @@ OPENING = [
         "covering = sum(attempt.covers_until > now for attempt in self.attempts)",
         "covering = 0",
         "Each review opens again for those for whom an opening is under way.",
-        "growth",
+        "quiet_faults",
     ),
     Fault(
         "an opening that hangs covers a waiter for ever",
@@ -195,5 +195,13 @@ OPENING = [
         ")",
         "A task inherits the context of who happens to come by: its tenant, its span.",
         "loops",
+    ),
+    Fault(
+        "a suspended pool opens for those for whom it has idle connections",
+        "stock.py",
+        "withheld=self.available if self.line.is_paused else 0",
+        "withheld=0",
+        "They wait, so something seems to be lacking.",
+        "quiet_faults",
     ),
 ]
