@@ -46,8 +46,8 @@ SLOTS = [
     Fault(
         "a slot is given back before the connection is closed",
         "stock.py",
-        '            self.lifecycle.spawn(self._close(info, rest), "close")',
-        '            self._gone(info)\n            self.lifecycle.spawn(self._close(info, rest), "close")',
+        "self._close(info, rest), ",
+        "self._close(info, self._gone(info) or rest), ",
         "Closing is in good hands, and somebody waits.",
         "growth",
     ),
