@@ -11,12 +11,11 @@ import asyncio
 import itertools
 import ssl
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from functools import lru_cache
-from math import inf
 from typing import Any
 
-from aiopool.adapters import missing_driver
+from aiopool.adapters import _redis_effects as effects
+from aiopool.adapters import hush, missing_driver
+from aiopool.adapters._redis_alarm import Alarm
 from aiopool.errors import PoolError
 
 try:
@@ -28,39 +27,11 @@ try:
     from redis.exceptions import AuthenticationError, DataError, NoPermissionError, ResponseError
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import TimeoutError as RedisTimeoutError
+    from redis.utils import str_if_bytes
 except ModuleNotFoundError as exc:
     if exc.name != "redis":
         raise
     raise missing_driver("redis", "redis") from None
-
-# What may be left behind in a session.
-_WATCHES, _QUEUES, _CHANGED, _LISTENS, _MONITORS = 1, 2, 4, 8, 16
-
-#: Commands that change what later ones mean, or how they are answered, for as long as the connection lives.
-_CHANGING = frozenset({b"SELECT", b"AUTH", b"HELLO", b"RESET", b"READONLY", b"READWRITE", b"ASKING"})
-#: From these on the server speaks by itself.
-_LISTENING = {
-    **dict.fromkeys((b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"), _LISTENS),
-    **dict.fromkeys((b"MONITOR", b"SYNC", b"PSYNC"), _LISTENS | _MONITORS),
-}
-#: All other subcommands of CLIENT change the session.
-_HARMLESS_CLIENT = frozenset(
-    {b"ID", b"INFO", b"LIST", b"KILL", b"UNBLOCK", b"PAUSE", b"UNPAUSE", b"GETNAME", b"GETREDIR", b"TRACKINGINFO"}
-    | {b"HELP"}
-)
-#: Commands that wait on purpose: where their timeout stands, and what makes seconds of it.
-_BLOCKING: dict[bytes, Callable[[list[bytes]], float]] = {
-    **dict.fromkeys(
-        (b"BLPOP", b"BRPOP", b"BRPOPLPUSH", b"BLMOVE", b"BZPOPMIN", b"BZPOPMAX"), lambda words: float(words[-1])
-    ),
-    **dict.fromkeys((b"BLMPOP", b"BZMPOP"), lambda words: float(words[1])),
-    **dict.fromkeys((b"WAIT", b"WAITAOF"), lambda words: float(words[-1]) / 1000),
-    **dict.fromkeys((b"XREAD", b"XREADGROUP"), lambda words: float(words[words.index(b"BLOCK") + 1]) / 1000),
-}
-_SPECIAL = frozenset(
-    {b"MULTI", b"EXEC", b"DISCARD", b"WATCH", b"UNWATCH", b"CLIENT", *_CHANGING, *_LISTENING, *_BLOCKING}
-)
-
 
 Client = redis_asyncio.Redis
 Connection = redis_asyncio.Connection
@@ -68,16 +39,6 @@ ConnectionPool = redis_asyncio.ConnectionPool
 ConnectionLost, TimedOut = RedisConnectionError, RedisTimeoutError
 
 _nonces = itertools.count()
-
-
-@lru_cache(maxsize=1024)
-def _is_special(name: str | bytes) -> bool:
-    words = _word(name).split(None, 1)
-    return bool(words) and words[0] in _SPECIAL
-
-
-def _word(argument: Any) -> bytes:
-    return (argument if isinstance(argument, bytes) else str(argument).encode(errors="replace")).upper()
 
 
 class BookkeepingConnection(AbstractConnection):
@@ -88,9 +49,14 @@ class BookkeepingConnection(AbstractConnection):
         self.parting: Callable[[], PoolError] | None = None
         self._packed = 0
         self._packed_special: list[tuple[Any, ...]] = []
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._ring)
+        #: What it logged in with last.
+        self._secret = ""
         self._forget()
         super().__init__(**kwargs)
+
+    def __del__(self, *_: Any) -> None:
+        """The pool says so if it was dropped, and closes it; redis-py would do both once more."""
 
     def _forget(self) -> None:
         """A connection that is closed owes nothing and remembers nothing."""
@@ -103,12 +69,8 @@ class BookkeepingConnection(AbstractConnection):
         #: Seconds that what is due may take on purpose.
         self._grace = 0.0
         self._left_behind = 0
-        #: When the read began that is going on, on the loop's clock.
-        self._reading_since: float | None = None
         self._is_overdue = False
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._alarm.cancel()
 
     # -- what the pool asks
 
@@ -126,7 +88,7 @@ class BookkeepingConnection(AbstractConnection):
     def is_unfit(self) -> bool:
         """Whether it must be closed rather than lent again, when a caller is done with it."""
         is_unwanted = getattr(self, "_should_reconnect", False)  # redis-py 7 and later, when a server is to move
-        return bool(self._left_behind & (_CHANGED | _LISTENS) or self._grace or is_unwanted) or not self.is_sound
+        return bool(self._left_behind & effects.SPOILS or self._grace or is_unwanted) or not self.is_sound
 
     @property
     def is_dirty(self) -> bool:
@@ -135,9 +97,9 @@ class BookkeepingConnection(AbstractConnection):
 
     async def clean(self) -> None:
         """Reads what callers who left would have read, and ends what they began."""
-        if self._left_behind & _QUEUES:
+        if self._left_behind & effects.QUEUES:
             await self.send_command("DISCARD", check_health=False)
-        elif self._left_behind & _WATCHES:
+        elif self._left_behind & effects.WATCHES:
             await self.send_command("UNWATCH", check_health=False)
         self._abandoned = self._due
         await self._pass_over()
@@ -182,8 +144,13 @@ class BookkeepingConnection(AbstractConnection):
         except asyncio.CancelledError:
             self.abort()
             raise
+        except Exception as exc:
+            # Redis before 6, and proxies, repeat in their error the login that they don't understand. A user's name
+            # may be the password by mistake.
+            hush(exc, self.username, self._secret)
+            raise
         # The handshake itself selects and authenticates; subscriptions are renewed after it.
-        self._left_behind &= _LISTENS
+        self._left_behind &= effects.LISTENS
         self._is_ready = True
 
     async def disconnect(self, *args: Any, **kwargs: Any) -> None:
@@ -193,7 +160,7 @@ class BookkeepingConnection(AbstractConnection):
     def pack_command(self, *args: Any) -> list[bytes]:
         packed = super().pack_command(*args)
         self._packed += 1
-        if _is_special(args[0]):
+        if effects.has_any(args[0]):
             self._packed_special.append(args)
         return packed
 
@@ -222,26 +189,11 @@ class BookkeepingConnection(AbstractConnection):
             self._heed(args)
 
     def _heed(self, args: tuple[Any, ...]) -> None:
-        words = [*_word(args[0]).split(), *map(_word, args[1:])]
-        name = words[0]
-        if name in _BLOCKING:
-            try:
-                seconds = _BLOCKING[name](words)
-            except (ValueError, IndexError):  # it doesn't block, or the server refuses it
-                return
-            self._grace += seconds or inf
-        elif name == b"MULTI":
-            self._left_behind |= _QUEUES
-        elif name == b"WATCH":
-            self._left_behind |= _WATCHES
-        elif name == b"UNWATCH":
-            self._left_behind &= ~_WATCHES
-        elif name in (b"EXEC", b"DISCARD"):
-            self._left_behind &= ~(_WATCHES | _QUEUES)
-        elif name in _LISTENING:
-            self._left_behind |= _LISTENING[name]
-        elif name in _CHANGING or (words[1:] and words[1] not in _HARMLESS_CLIENT):
-            self._left_behind |= _CHANGED
+        words = effects.words_of(args)
+        self._grace += effects.seconds_blocked(words)
+        self._left_behind = effects.left_behind(words, self._left_behind)
+        if words[0] in (b"AUTH", b"HELLO") and b"AUTH" in words:
+            self._secret = str(str_if_bytes(args[-1]))
 
     async def read_response(
         self,
@@ -251,41 +203,41 @@ class BookkeepingConnection(AbstractConnection):
         disconnect_on_error: bool = True,
         push_request: bool | None = False,
     ) -> Any:
-        if push_request or timeout is not None or self._left_behind & _LISTENS:
+        if push_request or timeout is not None or self._left_behind & effects.LISTENS:
             # Whoever waits for messages may come back for the rest; and what listens is never lent again.
             return await self._listen(disable_decoding, timeout, disconnect_on_error, push_request)
-        limit, self.socket_timeout = self.socket_timeout, None
-        if limit is not None:
-            self._watch(limit + self._grace)
+        if self.socket_timeout is not None:
+            self._alarm.begin(self.socket_timeout + self._grace)
         try:
             if self._abandoned:
                 await self._pass_over()
-            response = await super().read_response(disable_decoding, disconnect_on_error=False)
-        except ResponseError:
-            self._received()
-            raise
+            response = await self._parser.read_response(disable_decoding)  # type: ignore[attr-defined]
         except asyncio.CancelledError:
             if disconnect_on_error:
                 self._abandon()
             raise
-        except BaseException:
+        except BaseException as exc:
             if self._is_overdue:
                 raise TimedOut(f"Timeout reading from {self._host_error()}") from None
             if disconnect_on_error:
                 await self.disconnect(nowait=True)
+            if isinstance(exc, OSError):
+                raise ConnectionLost(f"Error while reading from {self._host_error()}: {exc}") from exc
             raise
         finally:
-            self._reading_since = None
-            if self.socket_timeout is None:  # a server that announces maintenance may have set another
-                self.socket_timeout = limit
+            self._alarm.end()
         self._received()
+        if self.health_check_interval:
+            self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
+        if isinstance(response, ResponseError):
+            raise response from None
         return response
 
     async def _listen(
         self, disable_decoding: bool, timeout: float | None, disconnect_on_error: bool, push_request: bool | None
     ) -> Any:
         limit = self.socket_timeout
-        if timeout is None and (push_request or self._left_behind & _MONITORS):
+        if timeout is None and (push_request or self._left_behind & effects.MONITORS):
             self.socket_timeout = None  # a message may take as long as it likes
         try:
             return await super().read_response(
@@ -294,30 +246,10 @@ class BookkeepingConnection(AbstractConnection):
         finally:
             self.socket_timeout = limit
 
-    # One alarm for many reads, for a timer each would cost a tenth of a command.
-
-    def _watch(self, limit: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._reading_since = loop.time()
-        self._read_limit = limit
-        if limit != inf and (self._alarm is None or self._alarm.when() > self._reading_since + limit):
-            self._set_alarm(loop, limit)
-
-    def _set_alarm(self, loop: asyncio.AbstractEventLoop, delay: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = loop.call_later(delay, self._look_at_time, loop)
-
-    def _look_at_time(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._alarm = None
-        if self._reading_since is None or self._read_limit == inf:
-            return
-        left = self._reading_since + self._read_limit - loop.time()
-        if left > 0:
-            self._set_alarm(loop, left)
-        else:
-            self.abort()  # whoever reads comes to the end of the stream
-            self._is_overdue = True
+    def _ring(self) -> None:
+        """The reply that is being waited for takes too long."""
+        self.abort()  # whoever reads comes to the end of the stream
+        self._is_overdue = True
 
     def _received(self) -> None:
         self._due -= 1
@@ -325,7 +257,7 @@ class BookkeepingConnection(AbstractConnection):
             self._grace = 0.0
         if self._due < 0:  # something was sent past us: the books are wrong
             self._due = 0
-            self._left_behind |= _CHANGED
+            self._left_behind |= effects.CHANGED
 
     def _abandon(self) -> None:
         """Its reader was cancelled. What blocks would take an element for nobody."""
@@ -336,8 +268,7 @@ class BookkeepingConnection(AbstractConnection):
 
     async def _pass_over(self) -> None:
         while self._abandoned:
-            with suppress(ResponseError):
-                await super().read_response(disable_decoding=True, disconnect_on_error=False)
+            await self._parser.read_response(True)  # type: ignore[attr-defined]
             self._abandoned -= 1
             self._received()
 
@@ -356,3 +287,8 @@ def is_fatal(error: BaseException) -> bool:
     """
     refused = isinstance(error, (AuthenticationError, NoPermissionError, DataError)) or type(error) is ResponseError
     return refused or isinstance(error, (ValueError, TypeError)) or isinstance(error.__context__, ssl.CertificateError)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether nobody answers at the address, as opposed to a server that says why it can't serve us now."""
+    return isinstance(error, OSError) or isinstance(error.__context__, OSError)

@@ -6,186 +6,16 @@ that builds its clients itself.
 
 from __future__ import annotations
 
-import itertools
-import socket
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from aiopool.adapters import complaint
-from aiopool.adapters._redispy import (
-    AbstractConnection,
-    BookkeepingConnection,
-    Client,
-    Connection,
-    ConnectionLost,
-    ExponentialWithJitterBackoff,
-    NoBackoff,
-    Retry,
-    is_fatal,
-    keeping_books,
-)
-from aiopool.adapters._redispy import ConnectionPool as RedisPyPool
+from aiopool.adapters._redis_pool import RedisConnectionPool
+from aiopool.adapters._redispy import BookkeepingConnection, Client
 from aiopool.adapters.face import PoolFace
 from aiopool.config import PoolConfig
-from aiopool.errors import LeaseExpired, PoolClosed, PoolConfigError, PoolTimeout, PoolUnavailable
-from aiopool.lease import Lease
-from aiopool.pool import ConnectionPool
-from aiopool.stats import Reason
+from aiopool.errors import PoolConfigError
 
-DEFAULT_MAX_CONNECTIONS = 50
-#: Seconds for the server to answer, beyond what a blocking command allows itself. Longer than any command should
-#: keep a server that does one thing at a time; short enough for a caller to notice that it has gone silent.
-SOCKET_TIMEOUT = 5.0
-#: Only after a connection was lost: what got no answer in time is not sent again, the server may be at it still.
-RETRIES = 3
-
-_numbers = itertools.count(1)
-
-
-class RedisConnectionPool(RedisPyPool):
-    """A pool for redis-py's clients: `redis.asyncio.Redis(connection_pool=RedisConnectionPool.from_url(...))`.
-
-    Takes the keywords of redis-py's pools and connections; `timeout`, as of its blocking pool, is `acquire_timeout`.
-    `pool` is the `ConnectionPool` in which the connections live. Raises `PoolConfigError` if sizes contradict.
-    """
-
-    pool: ConnectionPool[BookkeepingConnection]
-
-    def __init__(
-        self,
-        connection_class: type[AbstractConnection] = Connection,
-        max_connections: int | None = None,
-        *,
-        timeout: float | None = None,
-        config: PoolConfig | None = None,
-        name: str | None = None,
-        **connection_kwargs: Any,
-    ) -> None:
-        config = _sized(config, max_connections, timeout)
-        #: Those that are open, and the leases of those that redis-py has.
-        self._open: dict[BookkeepingConnection, None] = {}
-        self._leases: dict[BookkeepingConnection, Lease[BookkeepingConnection]] = {}
-        super().__init__(
-            keeping_books(connection_class),
-            config.max_size,
-            **{**_defaults(connection_class, config), **connection_kwargs},
-        )
-        self.pool = ConnectionPool(
-            self._connect,
-            config,
-            validator=BookkeepingConnection.answers,
-            resetter=lambda connection: connection.clean() if connection.is_dirty else None,
-            destroyer=self._disconnect,
-            aborter=self._abort,
-            is_broken=lambda connection, _: connection.is_unfit,
-            is_fatal=is_fatal,
-            name=name if name is not None else f"redis-{next(_numbers)}",
-        )
-
-    # -- what redis-py's clients call
-
-    async def get_connection(self, *_: Any, **__: Any) -> Any:
-        lease = await self.pool.acquire()
-        # Those that were closed while they were idle cost nobody an error; after so many, one may as well try.
-        for _attempt in range(self.pool.config.max_size):
-            if lease.connection.is_sound:
-                break
-            self.pool.evict(lease.connection)
-            lease.release()
-            lease = await self.pool.acquire()
-        self._leases[lease.connection] = lease
-        return lease.connection
-
-    async def release(self, connection: AbstractConnection) -> None:
-        # Must not await: redis-py calls this on the way out of a cancelled command.
-        lease = self._leases.pop(cast(BookkeepingConnection, connection), None)
-        if lease is not None:  # else the pool has closed it under its holder
-            lease.release()
-
-    def can_get_connection(self) -> bool:
-        stats = self.pool.stats()
-        return stats["available"] > 0 or stats["size"] + stats["opening"] < stats["max_size"]
-
-    def reset(self) -> None:
-        for connection in self._available_connections:
-            self.pool.evict(connection)
-
-    async def disconnect(self, inuse_connections: bool = True) -> None:
-        """Closes what is idle, and under their holders what is leased; the pool goes on."""
-        self.reset()
-        for connection in list(self._leases) if inuse_connections else ():
-            await connection.disconnect()
-
-    async def aclose(self) -> None:
-        """Closes the pool at once, as redis-py does; it stays closed until `pool.open()`."""
-        await self.pool.close(timeout=0)
-
-    async def re_auth_callback(self, token: Any) -> None:
-        """The credentials have changed: new connections log in with them, old ones go as they come back."""
-        if self._open:
-            await self.pool.drain()
-
-    @property
-    def _available_connections(self) -> list[Any]:
-        return [connection for connection in self._open if connection not in self._leases]
-
-    @_available_connections.setter
-    def _available_connections(self, _: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """redis-py starts with an empty list of its own."""
-
-    @property
-    def _in_use_connections(self) -> set[Any]:
-        return set(self._leases)
-
-    @_in_use_connections.setter
-    def _in_use_connections(self, _: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """And with an empty set."""
-
-    # -- what the pool calls
-
-    async def _connect(self) -> BookkeepingConnection:
-        connection = cast(BookkeepingConnection, self.make_connection())  # type: ignore[no-untyped-call]
-        # The pool itself tries again, with one backoff for all.
-        retry, connection.retry = connection.retry, Retry(NoBackoff(), 0)
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-        except BaseException:
-            connection.abort()
-            raise
-        connection.retry = retry
-        self._open[connection] = None
-        return connection
-
-    async def _disconnect(self, connection: BookkeepingConnection) -> None:
-        self._part(connection)
-        await connection.disconnect()
-
-    def _abort(self, connection: BookkeepingConnection) -> None:
-        self._part(connection)
-        connection.abort()
-
-    def _part(self, connection: BookkeepingConnection) -> None:
-        # Whoever still has it must not connect it again, to repeat a command: nobody would count that connection.
-        self._open.pop(connection, None)
-        lease = self._leases.pop(connection, None)
-        is_end = lease is not None and lease.info.expires_as is Reason.POOL_CLOSED
-        connection.parting = self._closed if is_end else self._expired
-
-    def _closed(self) -> PoolClosed:
-        return PoolClosed(
-            f"pool {self.pool.name!r} was closed while this connection was in use: give `close()` a longer timeout, "
-            "and `await pool.open()` to use it again"
-        )
-
-    def _expired(self) -> LeaseExpired:
-        return LeaseExpired(
-            f"pool {self.pool.name!r} has closed this connection (max_hold={self.pool.config.max_hold}s): hold it for "
-            "a shorter time, or raise max_hold"
-        )
-
-    def __repr__(self) -> str:
-        # Never more than the name: the settings hold passwords.
-        return f"<{type(self).__name__} {self.pool.name!r}>"
+__all__ = ["RedisConnectionPool", "RedisPool"]
 
 
 class RedisPool(PoolFace[BookkeepingConnection]):
@@ -195,9 +25,9 @@ class RedisPool(PoolFace[BookkeepingConnection]):
             await cache.set("key", "value", ttl=60)
             await cache.client.lpush("queue", "job")
 
-    `client` is a full `redis.asyncio.Redis`. At most `max_connections` (50, or `config.max_size`) are opened,
-    when they are needed; a caller waits up to `config.acquire_timeout` for one, then gets `PoolTimeout`.
-    `connection_kwargs` go to redis-py's connections.
+    `client` is a full `redis.asyncio.Redis`. `min_size` connections (5, or `max_connections` if that is less) are
+    kept open, and up to `max_connections` (50, or `config.max_size`) when they are needed; a caller waits up to
+    `acquire_timeout` for one, then gets `PoolTimeout`. `connection_kwargs` go to redis-py's connections.
     """
 
     def __init__(
@@ -222,29 +52,21 @@ class RedisPool(PoolFace[BookkeepingConnection]):
             "config": config,
             "name": name,
         }
-        connections = _connections(url, {"host": host, "port": port} if url is None else {}, settings)
-        self.pool = connections.pool
-        self.client: Client = Client(connection_pool=connections)
+        self._connections = _connections(url, {"host": host, "port": port} if url is None else {}, settings)
+        self.pool = self._connections.pool
+        self.client: Client = Client(connection_pool=self._connections)
 
     @property
     def config(self) -> PoolConfig:
         return self.pool.config
 
     async def open(self, wait: bool = True, timeout: float | None = None) -> None:
-        """Start; with `wait`, return when `min_size` connections stand, and one at least, so that errors come early.
+        """Start; with `wait`, return when `min_size` connections stand.
 
-        Raises `PoolUnavailable` if they can't be had within `timeout` seconds, by default `open_timeout`.
+        Raises `PoolUnavailable` if they can't be had, or not within `timeout` seconds; at once if nobody answers at
+        the address and no connection exists.
         """
-        timeout = self.config.open_timeout if timeout is None else timeout
-        await self.pool.open(wait=wait, timeout=timeout)
-        if wait and not self.pool.stats()["size"]:
-            try:
-                (await self.pool.acquire(timeout)).release()
-            except BaseException as exc:
-                await self.close(0)
-                if not isinstance(exc, PoolTimeout):
-                    raise
-                raise PoolUnavailable(str(exc)) from exc.__cause__
+        await self._connections.open(wait, timeout)
 
     async def get(self, key: str) -> Any:
         """The value, or None."""
@@ -261,38 +83,6 @@ class RedisPool(PoolFace[BookkeepingConnection]):
     async def delete(self, *keys: str) -> int:
         """Delete keys; return how many there were."""
         return int(await self.client.delete(*keys)) if keys else 0
-
-
-def _sized(config: PoolConfig | None, max_connections: int | None, timeout: float | None) -> PoolConfig:
-    if config is None:
-        size = DEFAULT_MAX_CONNECTIONS if max_connections is None else max_connections
-        config = PoolConfig(min_size=0, max_size=size)
-        return config if timeout is None else replace(config, acquire_timeout=timeout)
-    for here, there in (("max_connections", "max_size"), ("timeout", "acquire_timeout")):
-        if (value := locals()[here]) not in (None, getattr(config, there)):
-            raise PoolConfigError(
-                f"{here}={value!r} is not allowed with config.{there}={getattr(config, there)}: "
-                "they mean the same; give one of them"
-            )
-    return config
-
-
-def _defaults(connection_class: type[AbstractConnection], config: PoolConfig) -> dict[str, Any]:
-    """What redis-py leaves open or to its version."""
-    defaults: dict[str, Any] = {
-        "socket_timeout": SOCKET_TIMEOUT,
-        "socket_connect_timeout": config.open_timeout,
-        "health_check_interval": 0,  # the pool checks
-        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), RETRIES, (ConnectionLost,)),
-    }
-    if issubclass(connection_class, Connection):
-        # A peer that the network has lost is found after 45 s, in the middle of a command that blocks, too.
-        options = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 45_000}
-        defaults["socket_keepalive"] = True
-        defaults["socket_keepalive_options"] = {
-            getattr(socket, option): value for option, value in options.items() if hasattr(socket, option)
-        }
-    return defaults
 
 
 def _connections(url: str | None, place: dict[str, Any], settings: dict[str, Any]) -> RedisConnectionPool:

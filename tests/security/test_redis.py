@@ -11,9 +11,11 @@ import pytest_asyncio
 import redis.asyncio as redis
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.credentials import UsernamePasswordCredentialProvider as Provider
 
 from aiopool import PoolConfig, embedded
 from aiopool.adapters.redis import RedisPool
+from tests.security.echo import serving
 from tests.security.secret import AWKWARD, SIMPLE, Secret, few_examples, secrets
 from tests.security.ways import Given, run_and_listen
 
@@ -36,6 +38,7 @@ WAYS: dict[str, Way] = {
     "keyword": lambda s, at: Given(f"redis://{at}/0", {"password": s.raw}),
     "keywords": lambda s, at: Given(None, {**_host(at), "username": "app", "password": s.raw}),
     "keyword for TLS": lambda s, at: Given(f"rediss://{at}/0", {"password": s.raw, "ssl_password": s.raw}),
+    "provider": lambda s, at: Given(f"redis://{at}/0", {"credential_provider": Provider("app", s.raw)}),
     "RESP3": lambda s, at: Given(f"redis://app:{s.quoted}@{at}/0", {"protocol": 3}),
 }
 
@@ -93,6 +96,12 @@ def test_no_password_is_told(secret: Secret, way: str, place: str) -> None:
     run_and_listen(secret, WAYS[way](secret, PLACES[place]), make, use)
 
 
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_server_that_repeats_what_it_was_sent_makes_nobody_tell_it(way: str) -> None:
+    async with serving() as at:
+        await asyncio.to_thread(run_and_listen, AWKWARD, WAYS[way](AWKWARD, at), make, use)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def server() -> AsyncIterator[embedded.RedisServer]:
     async with embedded.redis(settings={"requirepass": ADMIN}) as server:
@@ -121,7 +130,7 @@ def test_a_server_that_accepts_or_refuses_a_password_makes_nobody_tell_it(
     run_and_listen(secret, with_fault(WAYS[way](secret, f"{server.host}:{server.port}"), fault), make, use)
 
 
-@pytest.mark.parametrize("way", ["URL", "URL with a user", "query", "keyword", "keywords", "RESP3"])
+@pytest.mark.parametrize("way", ["URL", "URL with a user", "query", "keyword", "keywords", "provider", "RESP3"])
 def test_these_ways_do_give_the_password(server: embedded.RedisServer, way: str) -> None:
     """Or else the other tests would prove little."""
 

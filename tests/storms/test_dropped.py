@@ -10,7 +10,6 @@ from aiopool import embedded
 from tests.storms import census, child
 
 
-@pytest.mark.parametrize("kind", ["postgres", "http1", "http2"])
 async def test_a_pool_that_is_dropped_warns_and_takes_its_connections_along(kind: str, server: embedded.Server) -> None:
     run = await asyncio.to_thread(
         child.run,

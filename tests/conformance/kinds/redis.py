@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiopool import PoolConfig, embedded
@@ -15,12 +14,6 @@ from tests.conformance.kinds.kind import SECRET, Kind
 class Redis(Kind):
     label = "redis"
     server = staticmethod(lambda: embedded.redis(private=True, settings={"requirepass": SECRET}))
-    cannot: ClassVar[Mapping[str, str]] = {
-        "test_nothing_is_opened_before_it_is_needed": "open() makes a first connection, so that errors come early",
-        "test_a_pool_that_is_dropped_warns_and_leaves_nothing_on_the_server": (
-            "a defect: a timer of each connection holds the pool"
-        ),
-    }
 
     def build(self, config: PoolConfig, name: str) -> Any:
         return RedisPool(self.address, config=config, name=name, client_name=name)
