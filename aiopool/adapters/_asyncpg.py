@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import re
 import socket
 from collections.abc import Awaitable, Mapping
+from configparser import Error as ServiceFileError
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiopool.adapters import complaint, missing_driver
@@ -60,7 +63,18 @@ def refuse_seconds(name: str, value: float | None, least: float, most: float) ->
         )
 
 
-def bad_parameters(error: ValueError, dsn: str | None) -> PoolConfigError:
+def refuse_ambiguous(dsn: str | None) -> None:
+    """asyncpg would take what stands between two @ for a host, and ask the resolver for a part of the password."""
+    if dsn is not None and re.match("[^/?#]*//[^/?#]*@[^/?#]*@", dsn):
+        raise ValueError("more than one @ stands before the database")
+
+
+def bad_parameters(error: Exception, dsn: str | None) -> PoolConfigError:
+    if isinstance(error, ServiceFileError):  # it quotes the file, password and all
+        return PoolConfigError(
+            f"asyncpg cannot read the service file ({type(error).__name__}): write a [section] for each service, "
+            "one key=value in a line, and a % in a value as %%"
+        )
     return PoolConfigError(
         f"asyncpg refuses the connection parameters{complaint(error, dsn)}: write the DSN as "
         "postgresql://user:password@host:5432/database, with what is special in the password percent-encoded "
@@ -68,17 +82,42 @@ def bad_parameters(error: ValueError, dsn: str | None) -> PoolConfigError:
     )
 
 
-def was_ended(error: BaseException | None) -> bool:
-    """Whether this says that the server had ended the connection, and asyncpg had not yet noticed when it was used.
-
-    The server's last words have left the protocol in a state in which nothing can begin. (The subclasses of this error
-    are about the query.)
-    """
-    return type(error) is asyncpg.InternalClientError
-
-
 # What asyncpg does not offer publicly, read against its versions 0.30 to 0.32. `connection` is an
 # `asyncpg.Connection`; it is `Any` because the type stubs don't show what is private.
+
+
+class _Synchronized:
+    """Knows whether the server is left in the middle of something that asyncpg takes for done.
+
+    asyncpg parses a statement without a Sync, which comes with its execution. In between, and for good if there is
+    none, the server is in a transaction that it began for the statement, with its locks, and no answer says so. And a
+    cancellation in the very turn in which a piece of a COPY TO arrives finds nothing to cancel.
+    """
+
+    _protocol: Any
+    _parsed_at = -1
+
+    def _get_statement(self, *args: Any, **kwargs: Any) -> Any:
+        self._parsed_at = self._protocol.queries_count  # of executions
+        return super()._get_statement(*args, **kwargs)  # type: ignore[misc]
+
+    async def _copy_out(self, *args: Any) -> Any:
+        try:
+            return await super()._copy_out(*args)  # type: ignore[misc]
+        except asyncio.CancelledError:
+            if not is_cancelling(self):
+                self.terminate()  # type: ignore[attr-defined]
+            raise
+
+
+def synchronized(connection_class: type[Any]) -> type[Any]:
+    """The same class, for `asyncpg.connect`, with what `needs_sync` needs."""
+    return type(connection_class.__name__, (_Synchronized, connection_class), {})
+
+
+def needs_sync(connection: Any) -> bool:
+    """Whether a statement may have been parsed last and not executed: any simple query ends that."""
+    return bool(connection._parsed_at == connection._protocol.queries_count)
 
 
 def watch_peer(connection: Any, seconds: float) -> None:
@@ -142,7 +181,7 @@ def is_broken(connection: Any, error: BaseException | None) -> bool:
     asked by the time the caller's block is left. It passes over the rest of the answer, and `cancellation`
     waits for its end.
     """
-    if connection.is_closed() or was_ended(error):
+    if connection.is_closed():
         return True
     # Reading is paused between two pieces of a COPY TO, and only then. What comes next is another piece.
     if not connection._transport.is_reading():

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from configparser import Error as ServiceFileError
 from contextlib import asynccontextmanager
 from ssl import SSLError
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
@@ -23,9 +25,11 @@ from aiopool.adapters._asyncpg import (
     is_broken,
     is_cancelling,
     is_fatal,
+    needs_sync,
+    refuse_ambiguous,
     refuse_seconds,
     refuse_unknown,
-    was_ended,
+    synchronized,
     watch_peer,
 )
 from aiopool.adapters.face import PoolFace
@@ -80,10 +84,11 @@ class DatabasePool(PoolFace[Connection]):
       role and session authorization, temporary tables, advisory locks, cursors, LISTEN, sequence values. The
       statements that asyncpg has prepared stay valid; so do names given by an SQL `PREPARE`.
     - `"transaction"`: an open transaction is rolled back, with a round trip only if there is one.
-    - `"none"`: nothing is sent. A connection that comes back inside a transaction is closed, never lent.
+    - `"none"`: nothing is undone. A connection that comes back inside a transaction is closed, never lent.
 
-    In every mode one caller's listeners and statement objects are dead for the next, and a query that was
-    cancelled, which asyncpg then cancels on the server, is over before the connection is lent again.
+    In every mode one caller's listeners and statement objects are dead for the next, a query that was cancelled,
+    which asyncpg then cancels on the server, is over before the connection is lent again, and the locks of a
+    statement that was prepared and never executed are released, with a round trip if there is no other.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class DatabasePool(PoolFace[Connection]):
             "timeout": config.open_timeout,
             "command_timeout": command_timeout,
             **connect_kwargs,
+            "connection_class": synchronized(connect_kwargs.get("connection_class", asyncpg.Connection)),
         }
         self._command_timeout = command_timeout
         self._dead_peer_after = dead_peer_after
@@ -176,17 +182,15 @@ class DatabasePool(PoolFace[Connection]):
         Here and below, `timeout` bounds the whole call, waiting for a connection included.
         """
 
-        clock = asyncio.get_running_loop().time
-
         async def run(connection: Connection, left: float | None) -> list[Row]:
-            began = clock()
+            began = time.monotonic()
             try:
                 return await connection.fetch(query, *params, timeout=left)
             except asyncpg.PostgresSyntaxError:
                 # Several statements can't be prepared, and nothing of them has been run.
                 if params or ";" not in query.strip().rstrip(";"):
                     raise
-                await connection.execute(query, timeout=left if left is None else left - (clock() - began))
+                await connection.execute(query, timeout=left if left is None else left - (time.monotonic() - began))
                 return []
 
         return await self._run(run, timeout)
@@ -208,20 +212,20 @@ class DatabasePool(PoolFace[Connection]):
         await self._run(lambda conn, left: conn.executemany(query, args, timeout=left), timeout)
 
     async def _run(self, work: Callable[[Connection, float | None], Awaitable[R]], timeout: float | None) -> R:
-        loop = asyncio.get_running_loop()
         deadline, wait = None, CONFIGURED
         if timeout is not None:
-            deadline = loop.time() + timeout
+            deadline = time.monotonic() + timeout
             limit = self.config.acquire_timeout
             wait = timeout if limit is None else min(timeout, limit)
         async with self.pool.acquire(wait) as connection:
-            left = self._command_timeout if deadline is None else deadline - loop.time()
+            left = self._command_timeout if deadline is None else deadline - time.monotonic()
             # asyncpg bounds each command, but not the closing of old statements that it does on the way.
+            loop = asyncio.get_running_loop()
             guard = None if left is None else loop.call_later(left + LAST_RESORT, connection.terminate)
             try:
                 return await work(connection, left)
             except (asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
-                if not was_ended(exc) and not connection.is_closed():
+                if not connection.is_closed():
                     raise
                 raise asyncpg.ConnectionDoesNotExistError("the server had ended the connection") from exc
             except TimeoutError as exc:
@@ -249,8 +253,9 @@ class DatabasePool(PoolFace[Connection]):
 
     async def _connect(self) -> Connection:
         try:
+            refuse_ambiguous(self._dsn)
             return await asyncpg.connect(self._dsn, **self._connect_kwargs)
-        except ValueError as exc:
+        except (ValueError, ServiceFileError) as exc:
             if isinstance(exc, SSLError):
                 raise
             error = bad_parameters(exc, self._dsn)
@@ -278,7 +283,7 @@ class DatabasePool(PoolFace[Connection]):
         listened = self._own_callbacks[connection].restore(connection)
         mode = self._reset_mode
         needs_more = mode == "session" or (mode == "transaction" and listened)
-        if needs_more or connection.is_in_transaction() or is_cancelling(connection):
+        if needs_more or connection.is_in_transaction() or is_cancelling(connection) or needs_sync(connection):
             return self._restore(connection, listened)
         return None
 
@@ -296,6 +301,8 @@ class DatabasePool(PoolFace[Connection]):
             statements.append(SESSION_RESET)
         elif mode == "transaction" and listened:
             statements.append("UNLISTEN *")
+        elif not statements and needs_sync(connection):
+            statements.append("SELECT 1")  # asyncpg stumbles over the answer to an empty query
         if statements:
             # The pool bounds this as well, but a shorter `command_timeout` must not.
             await connection.execute("; ".join(statements), timeout=self.config.reset_timeout)

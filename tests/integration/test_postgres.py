@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import io
 import json
 import random
 import socket
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -22,6 +25,7 @@ from aiopool.adapters.postgres import SESSION_RESET, DatabasePool
 from aiopool.config import PoolConfig
 from aiopool.errors import LeaseExpired, PoolClosed, PoolConfigError, PoolTimeout, PoolUnavailable
 from aiopool.testing import FaultProxy
+from tests.storms.manners import cancelled_in_the_turn_of_an_answer
 
 ONE = PoolConfig(min_size=1, max_size=1, validate_after=None)
 
@@ -130,7 +134,7 @@ class TestWhatCallersGet:
 
     async def test_connection_gives_a_raw_connection_or_a_lease(self, db: DatabasePool) -> None:
         async with db.connection() as connection:
-            assert type(connection) is asyncpg.Connection
+            assert isinstance(connection, asyncpg.Connection)
             with pytest.raises(PoolTimeout):
                 await db.connection(timeout=0)
         lease = await db.connection(timeout=1)
@@ -653,6 +657,101 @@ class TestCancellation:
         assert db.stats()["opened"] == 1
 
 
+async def cancelled_while_it_is_prepared(db: DatabasePool) -> None:
+    await cancelled_in_the_turn_of_an_answer(lambda: only(db.fetch("select * from aiopool_items")), 0, 0)
+
+
+async def cancelled_inside_the_block(db: DatabasePool) -> None:
+    async with db.connection() as connection:
+        await cancelled_in_the_turn_of_an_answer(lambda: only(connection.fetch("select * from aiopool_items")), 0, 0)
+
+
+async def prepared_and_never_executed(db: DatabasePool) -> None:
+    async with db.connection() as connection:
+        await connection.prepare("select * from aiopool_items")
+
+
+async def a_copy(db: DatabasePool) -> None:
+    async with db.connection() as connection:
+        await connection.copy_from_query("select * from generate_series(1, 1000000)", output=io.BytesIO())
+
+
+async def a_copy_inside_the_block(db: DatabasePool) -> None:
+    async with db.connection() as connection:
+        endless = "select * from generate_series(1, 1000000)"
+        await cancelled_in_the_turn_of_an_answer(
+            lambda: only(connection.copy_from_query(endless, output=io.BytesIO())), 0, 0
+        )
+
+
+async def only(query: Any) -> None:
+    await query
+
+
+class TestWhatAsyncpgTakesForDone:
+    @pytest.fixture(params=["session", "transaction", "none"])
+    def reset(self, request: pytest.FixtureRequest) -> Any:
+        return request.param
+
+    @pytest.mark.parametrize(
+        "leave", [cancelled_while_it_is_prepared, cancelled_inside_the_block, prepared_and_never_executed]
+    )
+    async def test_a_statement_that_was_prepared_only_keeps_no_lock_and_no_transaction(
+        self, postgres: embedded.PostgresServer, reset: Any, leave: Callable[[DatabasePool], Any]
+    ) -> None:
+        locks = "select count(*) from pg_locks where relation = 'aiopool_items'::regclass"
+        async with DatabasePool(postgres.dsn, ONE, reset=reset) as db:
+            await leave(db)
+            await eventually(lambda: db.stats()["available"] == 1)
+            assert await server_side(postgres.dsn, locks) == 0
+            async with db.transaction(isolation="repeatable_read") as connection:
+                assert await connection.fetchval("select 1") == 1
+            assert db.stats()["opened"] == 1
+
+    async def test_one_that_was_executed_costs_no_round_trip_more(self, postgres: embedded.PostgresServer) -> None:
+        async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, reset="none") as db:
+            async with db.connection() as connection:
+                statement = await connection.prepare("select 1")
+                assert await statement.fetchval() == 1
+                assert await connection.fetchval("select 2") == 2
+                before = proxy.sent
+            assert db.stats()["available"] == 1
+            await asyncio.sleep(0.05)
+            assert proxy.sent == before
+
+    @pytest.mark.parametrize("is_inside", [False, True])
+    async def test_a_copy_cancelled_when_a_piece_is_there_costs_the_connection_not_the_next_caller(
+        self, postgres: embedded.PostgresServer, reset: Any, is_inside: bool
+    ) -> None:
+        async with DatabasePool(postgres.dsn, ONE, reset=reset) as db:
+            if is_inside:
+                await a_copy_inside_the_block(db)
+            else:
+                await cancelled_in_the_turn_of_an_answer(lambda: a_copy(db), 0, 0)
+            assert await db.fetchval("select 42") == 42
+            assert db.stats()["closed_by"]["broken"] == 1
+
+    async def test_a_connection_class_of_ones_own_is_used(self, postgres: embedded.PostgresServer) -> None:
+        class Own(asyncpg.Connection):  # type: ignore[type-arg]
+            async def meaning(self) -> Any:
+                return await self.fetchval("select 42")
+
+        async with DatabasePool(postgres.dsn, ONE, connection_class=Own) as db, db.connection() as connection:
+            assert isinstance(connection, Own)
+            assert await connection.meaning() == 42
+
+    async def test_an_error_of_asyncpgs_own_is_told_as_it_is_and_costs_no_connection(self, db: DatabasePool) -> None:
+        async def copy() -> None:
+            async with db.connection() as connection:
+                await connection.set_type_codec("int4", schema="pg_catalog", encoder=str, decoder=int, format="text")
+                await connection.copy_records_to_table("aiopool_items", records=[(1,)])
+
+        with pytest.raises(asyncpg.InternalClientError, match="encoder"):
+            await copy()
+        assert await db.fetchval("select 42") == 42
+        assert db.stats()["opened"] == 1
+
+
 class TestBounds:
     async def test_every_command_is_bounded_unless_told_otherwise(self, postgres: embedded.PostgresServer) -> None:
         for given, found in (({}, 60.0), ({"command_timeout": 7}, 7), ({"command_timeout": None}, None)):
@@ -818,6 +917,25 @@ class TestLostConnections:
             proxy.pass_through()
             assert await db.fetchval("select 1") == 1
 
+    async def test_a_query_whose_connection_is_closed_under_it_ends_on_a_server_that_looks(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        async def becomes(count: int) -> None:
+            query = "select count(*) from pg_stat_activity where application_name = 'forsaken' and state = 'active'"
+            deadline = time.monotonic() + 5
+            while await server_side(postgres.dsn, query) != count:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.02)
+
+        settings = {"application_name": "forsaken", "client_connection_check_interval": "50ms"}
+        db = DatabasePool(postgres.dsn, ONE, server_settings=settings)
+        asking = asyncio.create_task(db.execute("select pg_sleep(30)"))
+        await becomes(1)
+        await db.close(timeout=0)
+        with pytest.raises((asyncpg.PostgresConnectionError, PoolClosed)):
+            await asking
+        await becomes(0)
+
     async def test_a_validation_that_leaves_a_transaction_open_is_no_good(
         self, postgres: embedded.PostgresServer
     ) -> None:
@@ -876,6 +994,28 @@ class TestOpening:
         with pytest.raises(PoolUnavailable) as caught:
             await db.open()
         assert isinstance(caught.value.__cause__, asyncpg.InvalidCatalogNameError)
+
+    @pytest.mark.parametrize("line", ["password=s3cr%2tword", "no key", "[ledger\npassword=s3cr%2tword"])
+    async def test_a_service_file_that_cannot_be_read_fails_at_once_and_is_not_told(
+        self, tmp_path: Path, line: str
+    ) -> None:
+        path = tmp_path / "services.conf"
+        path.write_text(f"[ledger]\n{line}\n" if line.startswith("password") else f"{line}\n")
+        db = DatabasePool("postgresql://127.0.0.1:1/x?service=ledger", ONE, servicefile=str(path))
+        with pytest.raises(PoolUnavailable) as caught:
+            await db.open()
+        assert isinstance(caught.value.__cause__, PoolConfigError)
+        told = "".join(traceback.format_exception(caught.value))
+        assert "service file" in told
+        assert "tword" not in told
+
+    async def test_a_raw_at_sign_in_the_password_is_refused_before_any_name_is_looked_up(self) -> None:
+        db = DatabasePool("postgresql://app:s3cr@tword@db.invalid,other.invalid/x", ONE)
+        with pytest.raises(PoolUnavailable) as caught:
+            await db.open()
+        assert isinstance(caught.value.__cause__, PoolConfigError)
+        assert "@ as %40" in str(caught.value.__cause__)
+        assert "tword" not in "".join(traceback.format_exception(caught.value))
 
     async def test_a_server_that_is_full_is_asked_again(self, postgres: embedded.PostgresServer) -> None:
         await server_side(postgres.dsn, "drop role if exists aiopool_guest")

@@ -32,10 +32,14 @@ def passfile(secret: Secret, folder: Path) -> str:
     return in_a_file(folder, "pgpass", f"*:*:*:*:{escaped}\n")
 
 
+def service(secret: Secret, folder: Path) -> str:
+    return in_a_file(folder, "services.conf", f"[ledger]\nuser=app\npassword={secret.raw}\n")
+
+
 #: Given a password, the server's `host:port` and a folder for files.
 WAYS: dict[str, Way] = {
     "URL": lambda s, at, _: Given(f"postgresql://app:{s.quoted}@{at}/postgres"),
-    "URL, raw": lambda s, at, _: Given(f"postgresql://app:{s.raw.replace('@', '')}@{at}/postgres"),
+    "URL, raw": lambda s, at, _: Given(f"postgresql://app:{s.raw}@{at}/postgres"),
     "URL without a user": lambda s, at, _: Given(f"postgres://:{s.quoted}@{at}/postgres"),
     "query": lambda s, at, _: Given(f"postgresql://app@{at}/postgres?password={s.quoted}"),
     "query, raw": lambda s, at, _: Given(f"postgresql://app@{at}/postgres?password={s.raw}"),
@@ -52,6 +56,16 @@ WAYS: dict[str, Way] = {
         f"postgresql://app@{at}/postgres", env={"PGPASSFILE": passfile(s, folder)}
     ),
     "passfile": lambda s, at, folder: Given(f"postgresql://app@{at}/postgres", {"passfile": passfile(s, folder)}),
+    "service": lambda s, at, folder: Given(
+        f"postgresql://{at}/postgres?service=ledger", env={"PGSERVICEFILE": service(s, folder)}
+    ),
+    "servicefile": lambda s, at, folder: Given(
+        None, {**_host(at), "service": "ledger", "servicefile": service(s, folder)}
+    ),
+    "servicefile without a section": lambda s, at, folder: Given(
+        f"postgresql://{at}/postgres?service=ledger",
+        {"servicefile": in_a_file(folder, "services.conf", f"password={s.raw}\n")},
+    ),
     "sslpassword": lambda s, at, _: Given(f"postgresql://app@{at}/postgres?sslmode=require&sslpassword={s.quoted}"),
 }
 

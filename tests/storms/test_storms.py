@@ -12,7 +12,7 @@ from tests.storms.soak import SLACK, Pause, Soak, soak
 from tests.storms.storm import storm
 
 
-@pytest.mark.parametrize("reset", ["session"])
+@pytest.mark.parametrize("reset", backends.RESET_MODES)
 async def test_cancelled_queries_cost_postgresql_no_connection_and_nobody_an_answer(
     postgres: embedded.PostgresServer, reset: ResetMode
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Literal, Self
 
@@ -17,11 +16,6 @@ class Database(Kind):
     label = "postgres-session"
     server = staticmethod(lambda: embedded.postgres(private=True))
     reset: ClassVar[Literal["session", "transaction", "none"]] = "session"
-    cannot: ClassVar[Mapping[str, str]] = {
-        "test_a_child_process_is_refused_and_its_parent_goes_on": (
-            "a defect: query methods ask for the running loop first, and a forked child has none"
-        ),
-    }
 
     @classmethod
     def at(cls, server: embedded.PostgresServer) -> Self:
