@@ -103,6 +103,7 @@ _POSTGRES = Kind(
         "max_cached_statement_lifetime": SECONDS,
         "max_cacheable_statement_size": COUNT,
         "command_timeout": or_none(SECONDS),
+        "dead_peer_after": or_none(SECONDS),
         "ssl": _FLAG_OR_TEXT,
         "direct_tls": FLAG,
         "server_settings": TABLE,
