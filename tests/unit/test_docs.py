@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from aiopool import errors
+from aiopool import errors, testing
 from aiopool.metrics.prometheus import PoolCollector
 from aiopool.poolkinds import KINDS
 from aiopool.stats import PoolStats
@@ -48,6 +48,16 @@ def test_every_key_of_a_pools_file_is_documented(kind):
 def test_every_error_is_documented():
     ours = (value for value in vars(errors).values() if isinstance(value, type))
     assert {error.__name__ for error in ours if issubclass(error, errors.PoolError)} <= words("reference/errors.md")
+
+
+def test_every_tool_for_tests_is_documented():
+    page = (DOCS / "reference/testing.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^::: aiopool\.testing\.(\w+)$", page, re.MULTILINE)) == set(testing.__all__)
+
+
+def test_every_folder_of_tests_is_explained():
+    folders = {f"tests/{file.parent.name}/" for file in (ROOT / "tests").glob("*/*.py")}
+    assert folders <= words("../CONTRIBUTING.md")
 
 
 def test_every_direct_dependency_is_pinned_to_a_version_that_is_allowed():
