@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
@@ -96,8 +95,7 @@ class Health(Generic[T]):
         """Validates a connection that was taken off the stack; whoever heads the line by then gets it."""
         info.place = Place.CHECKING
         info.covers_until = self._host.opener.cover(self._host.now())
-        task = self.in_care[info] = self._lifecycle.spawn(self._check(info, is_sweep), "check")
-        task.add_done_callback(lambda task: self._never_started(info, task, Reason.INVALID))
+        task = self.in_care[info] = self._lifecycle.spawn_surely(self._check(info, is_sweep), "check")
         return task
 
     async def _check(self, info: PooledConnection[T], is_sweep: bool) -> bool:
@@ -114,8 +112,7 @@ class Health(Generic[T]):
         """Ends a reset that takes time, in the background."""
         info.place = Place.RESETTING
         info.covers_until = covers_until
-        task = self.in_care[info] = self._lifecycle.spawn(self._reset(info, rest), "reset")
-        task.add_done_callback(lambda task: self._never_started(info, task, Reason.RESET_FAILED, rest))
+        self.in_care[info] = self._lifecycle.spawn_surely(self._reset(info, rest), "reset")
 
     async def _reset(self, info: PooledConnection[T], rest: Awaitable[object]) -> bool:
         is_clean = False
@@ -127,19 +124,6 @@ class Health(Generic[T]):
         finally:
             self._let_go(info, None if is_clean else Reason.RESET_FAILED)
         return is_clean
-
-    def _never_started(
-        self,
-        info: PooledConnection[T],
-        task: asyncio.Task[bool],
-        trouble: Reason,
-        unused: Awaitable[object] | None = None,
-    ) -> None:
-        """A task that is cancelled before it starts does nothing at all, not even its `finally`."""
-        if self.in_care.get(info) is task:
-            if inspect.iscoroutine(unused):
-                unused.close()
-            self._let_go(info, trouble)
 
     def _let_go(self, info: PooledConnection[T], trouble: Reason | None) -> None:
         del self.in_care[info]

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
@@ -73,6 +73,10 @@ class Lifecycle(Generic[T]):
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+    def spawn_surely(self, work: Coroutine[Any, Any, R], name: str) -> asyncio.Task[R]:
+        """The same for work that has to clean up after itself, whatever happens to its task."""
+        return self.spawn(Begun(work), name)
 
     async def end(self, grace: float) -> None:
         """Waits for the tasks to end, after the pool is empty; says so of those that don't."""
@@ -197,6 +201,32 @@ class Lifecycle(Generic[T]):
                 return
             self._counters.close_failures += 1
             log.warning("pool %r: aborting a connection failed: %s", self._name, type(exc).__name__)
+
+
+class Begun(Coroutine[Any, Any, R]):
+    """Work that takes its first step even if its task is cancelled before: then it is cancelled where it first waits.
+
+    A plain coroutine would do nothing at all, not even its `finally`.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, R]) -> None:
+        self._work = work
+        self._has_begun = False
+
+    def send(self, value: Any, /) -> Any:
+        self._has_begun = True
+        return self._work.send(value)
+
+    def throw(self, *exc: Any) -> Any:
+        if not self._has_begun and (awaited := self.send(None)) is not None:
+            awaited._asyncio_future_blocking = False  # the task will not see it
+        return self._work.throw(*exc)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        return self._work.__await__()
 
 
 class Owner(Generic[T]):

@@ -276,8 +276,7 @@ class Stock(Generic[T]):
         if rest is None:
             self._gone(info)
         else:
-            # Also by the callback, for a task that is cancelled before it starts does nothing at all.
-            self.lifecycle.spawn(self._close(info, rest), "close").add_done_callback(lambda _: self._gone(info))
+            self.lifecycle.spawn_surely(self._close(info, rest), "close")
             self.opener.review()
 
     def retire_from_anywhere(self, info: PooledConnection[T], reason: Reason) -> None:

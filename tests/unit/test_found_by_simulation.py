@@ -211,3 +211,33 @@ async def test_a_failing_configure_is_told_before_its_connection_is_closed(make_
     elapsed, error = await timed(pool.acquire())
     assert elapsed == 0
     assert isinstance(error.__cause__, ValueError)
+
+
+async def test_a_closing_that_is_cancelled_before_it_begins_tears_down_and_frees_its_slot(make_pool):
+    backend = Backend(closes=Step(delay=1))
+    pool = make_pool(backend, max_size=1, aborter=backend.abort)
+    lease = await pool.acquire()
+    lease.discard()
+    (closing,) = (task for task in asyncio.all_tasks() if task.get_name().endswith(" close"))
+    closing.cancel()
+    await settle()
+    assert backend.calls("abort") == [0]
+    assert await hold(pool) == 0
+
+
+@pytest.mark.parametrize("what", ["check", "reset"])
+async def test_a_check_or_reset_that_is_cancelled_before_it_begins_costs_its_connection_and_nothing_else(
+    make_pool, what
+):
+    backend = Backend(validates=Step(delay=1), resets=Step(delay=1))
+    hooks = {"resetter": backend.reset} if what == "reset" else {"validator": backend.validate}
+    pool = make_pool(backend, max_size=1, validate_after=0, **hooks)
+    await hold(pool)
+    waiter = take(pool)
+    if what == "check":
+        await asyncio.sleep(0)
+    (task,) = (task for task in asyncio.all_tasks() if task.get_name().endswith(f" {what}"))
+    task.cancel()
+    lease = await waiter
+    assert lease.connection.id == 1
+    lease.release()
