@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import weakref
+from contextlib import asynccontextmanager
 
+import anyio
 import pytest
 
 from aiopool import ConnectionPool, PoolConfig, PoolTimeout, PoolUnavailable
@@ -260,3 +262,23 @@ async def test_a_suspended_pool_opens_nothing_for_those_for_whom_connections_are
     assert len(backend.attempts) == 1
     pool.resume()
     (await caller).release()
+
+
+async def test_a_session_that_takes_a_moment_to_open_and_ends_at_once_is_opened_with_pauses(make_pool):
+    backend = Backend(opens=Step(delay=0.01))
+
+    @asynccontextmanager
+    async def stillborn():
+        connection = await backend.open()
+        try:
+            async with anyio.create_task_group() as group:
+                group.cancel_scope.cancel()
+                yield connection
+        finally:
+            await backend.close(connection)
+
+    pool = make_pool(backend, factory=stillborn, min_size=1, max_size=1, backoff_initial=1, backoff_max=1)
+    await pool.open(wait=False)
+    await asyncio.sleep(100)
+    assert 100 < len(backend.attempts) < 500
+    await pool.close(timeout=0)

@@ -60,6 +60,14 @@ SLOTS = [
         "close",
     ),
     Fault(
+        "a slot stays taken when closing is cancelled before it begins",
+        "stock.py",
+        "spawn_surely(self._close(",
+        "spawn(self._close(",
+        "A task that is cancelled before its first step runs no `finally`.",
+        "found_by_simulation close",
+    ),
+    Fault(
         "a slot stays taken when opening is cancelled before it begins",
         "opener.py",
         "        attempt.task.add_done_callback(lambda _: self._ended(attempt))\n",
@@ -129,6 +137,6 @@ SLOTS = [
         "target.opener.was_stillborn()",
         "pass",
         "Opening has worked, so there is nothing to back off from.",
-        "owner_tasks",
+        "quiet_faults",
     ),
 ]
