@@ -324,8 +324,10 @@ class Opener(Generic[T]):
         attempt.end()
         now = self._host.now()
         self._counters.open_failures += 1
-        if self.outage.failed(now, error, is_fatal=self._host.is_fatal(error)):
-            log.warning("pool %r: opening a connection failed: %s; retrying", self._host.name, type(error).__name__)
+        is_fatal = self._host.is_fatal(error)
+        if self.outage.failed(now, error, is_fatal=is_fatal):
+            outlook = "trying again will hardly help" if is_fatal else "retrying"
+            log.warning("pool %r: opening a connection failed: %s; %s", self._host.name, type(error).__name__, outlook)
         self._host.emit(events.OpenFailed, error)
         if self.outage.is_hopeless(now):
             self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))

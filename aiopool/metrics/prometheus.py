@@ -166,7 +166,7 @@ def _families(pools: Iterable[tuple[str, Any]]) -> list[Metric]:
             what, where = type(exc).__name__, "".join(traceback.format_tb(exc.__traceback__))
             logger.warning("pool %r: its statistics cannot be read, so it is not exported: %s\n%s", name, what, where)
             continue
-        # A pool that stands on a driver's own pool knows only some of the figures.
+        # A class of the user's own may know only some of the figures.
         for families in (gauges, counters):
             for key, family in families.items():
                 if key in stats:
@@ -184,7 +184,7 @@ Buckets = list[tuple[str, float]]
 def _read(pool: Any) -> tuple[Mapping[str, Any], dict[str, tuple[Buckets, float]]]:
     """Its statistics and histograms, all read before any is exported: a pool appears whole or not at all."""
     stats = _settled(pool.stats)
-    # An adapter stands on a pool; one that stands on its driver's own has no histograms.
+    # An adapter stands on a pool; a class of the user's own may have no histograms.
     measured_by = pool if hasattr(pool, "histograms") else getattr(pool, "pool", None)
     measured = _settled(getattr(measured_by, "histograms", dict))
     return stats, {key: (_buckets(h), h.total) for key, h in measured.items() if key in _HISTOGRAMS}
