@@ -167,6 +167,7 @@ async def test_a_timeout_of_another_pool_says_nothing_of_this_pools_connection(m
         with pytest.raises(PoolTimeout):
             async with pool.acquire():
                 await other.acquire(timeout=1)
+    await settle()
     assert pool.stats()["closed"] == 0
 
 
@@ -219,13 +220,13 @@ def test_timeouts_of_a_pool_that_is_opened_again_do_not_depend_on_its_last_loop(
 
     async def live() -> float:
         async with pool, pool.acquire():
+            async with asyncio.timeout(100):
+                waited, error = await timed(pool.acquire())
+            assert isinstance(error, PoolTimeout)
             leaver = take(pool)  # starts the alarm of the line, and leaves before it rings
             await settle()
             leaver.cancel()
             await settle()
-            async with asyncio.timeout(100):
-                waited, error = await timed(pool.acquire())
-            assert isinstance(error, PoolTimeout)
             return waited
 
     assert [run(live()), run(live())] == [pytest.approx(5)] * 2
