@@ -60,8 +60,6 @@ class BookkeepingConnection(AbstractConnection):
 
     def _forget(self) -> None:
         """A connection that is closed owes nothing and remembers nothing."""
-        #: The handshake is done.
-        self._is_ready = False
         #: Replies that were asked for and not read.
         self._due = 0
         #: So many of them, the first ones, belong to callers who left.
@@ -78,7 +76,7 @@ class BookkeepingConnection(AbstractConnection):
     def is_sound(self) -> bool:
         """Whether the next command would get its own reply, as far as can be seen from here."""
         reader, writer = self._reader, self._writer
-        if reader is None or writer is None or not self._is_ready:
+        if reader is None or writer is None:
             return False
         if reader.at_eof() or reader.exception() is not None or writer.transport.is_closing():
             return False
@@ -141,17 +139,14 @@ class BookkeepingConnection(AbstractConnection):
             return
         try:
             await super().connect_check_health(*args, **kwargs)
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-        except Exception as exc:
+        except BaseException as exc:
+            self.abort()  # who is half logged in may be in another database
             # Redis before 6, and proxies, repeat in their error the login that they don't understand. A user's name
             # may be the password by mistake.
             hush(exc, self.username, self._secret)
             raise
         # The handshake itself selects and authenticates; subscriptions are renewed after it.
         self._left_behind &= effects.LISTENS
-        self._is_ready = True
 
     async def disconnect(self, *args: Any, **kwargs: Any) -> None:
         self._forget()
@@ -290,5 +285,7 @@ def is_fatal(error: BaseException) -> bool:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether nobody answers at the address, as opposed to a server that says why it can't serve us now."""
-    return isinstance(error, OSError) or isinstance(error.__context__, OSError)
+    """Whether nobody answers at the address, as opposed to a server that won't serve us now, or hangs up."""
+    reason = error if isinstance(error, OSError) else error.__context__
+    hangs_up = isinstance(reason, ConnectionError) and not isinstance(reason, ConnectionRefusedError)
+    return isinstance(reason, OSError) and not hangs_up

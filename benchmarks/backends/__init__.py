@@ -21,7 +21,7 @@ async def run(run: Run) -> None:
         await _compare(run, "PostgreSQL", about, clients, postgres.Ours.name, postgres.Asyncpgs.name)
     async with embedded.redis() as cache:
         callers = [kind(cache) for kind in redis.CONTESTANTS]
-        about = f"GET of {len(redis.VALUE)} bytes. {SIZE}"
+        about = f"SET and GET of {len(redis.VALUE)} bytes count as one. {SIZE}"
         await _compare(run, "Redis", about, callers, redis.Ours.name, redis.Blocking.name)
     async with embedded.https() as web:
         for http2, title in ((False, "HTTPS, HTTP/1.1"), (True, "HTTPS, HTTP/2")):

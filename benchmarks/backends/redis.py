@@ -1,4 +1,4 @@
-"""Redis: GET of a short value through redis-py."""
+"""Redis: SET and GET of a short value through redis-py."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ class Client(Caller):
         self.url = server.url
 
     async def open(self) -> None:
-        """Connects, and makes sure that the value is there."""
         self._client = self._connect()
-        await self._client.set(KEY, VALUE, ex=3600)
 
     async def close(self) -> None:
+        await self._client.delete(KEY)
         await self._client.aclose()
 
     def _connect(self) -> Any:
@@ -33,6 +32,7 @@ class Client(Caller):
         return redis.Redis.from_url(self.url)
 
     async def call(self) -> None:
+        await self._client.set(KEY, VALUE)
         await self._client.get(KEY)
 
 
@@ -42,6 +42,7 @@ class Unpooled(Client):
 
     async def call(self) -> None:
         async with self._connect() as client:
+            await client.set(KEY, VALUE)
             await client.get(KEY)
 
 
@@ -57,9 +58,9 @@ class Ours(Client):
     async def open(self) -> None:
         self._client = self._connect()
         await self._client.open()
-        await self._client.set(KEY, VALUE, ttl=3600)
 
     async def close(self) -> None:
+        await self._client.delete(KEY)
         await self._client.close()
 
 

@@ -471,7 +471,7 @@ async def test_sentinel_tells_where_the_master_is(tmp_path: Path) -> None:
             await asyncio.gather(*(master.incr("n") for _ in range(10)))
             assert await master.get("n") == "10"
             assert 1 <= master.connection_pool.pool.stats()["size"] <= 2
-            await master.aclose()
+            await master.connection_pool.aclose()  # before redis-py 8 the client leaves it open
         finally:
             process.terminate()
             await process.wait()
@@ -495,7 +495,7 @@ async def test_what_the_pool_raises_is_not_retried_by_redis_py(redis_server: emb
 
 
 async def test_callers_are_served_in_the_order_they_came(redis_server: embedded.RedisServer) -> None:
-    async with RedisPool(redis_server.url, max_connections=2) as cache:
+    async with RedisPool(redis_server.url, max_connections=1) as cache:
         served: list[int] = []
 
         async def ask(i: int) -> None:
@@ -656,6 +656,30 @@ async def test_a_login_that_was_cut_off_is_done_again_from_its_beginning(redis_s
         await connection.send_command("CLIENT", "INFO")
         assert " db=5 " in await connection.read_response()
         await connections.release(connection)
+
+
+async def test_a_login_that_fails_halfway_leaves_nothing_to_be_lent(redis_server: embedded.RedisServer) -> None:
+    class Provider(redis.CredentialProvider):
+        is_out_of_order = False
+
+        def get_credentials(self) -> tuple[str, str]:
+            if self.is_out_of_order:
+                raise RuntimeError("no token today")
+            return "default", "any will do"
+
+    provider = Provider()
+    place: dict[str, Any] = {"host": redis_server.host, "port": redis_server.port, "db": 5}
+    async with RedisPool(**place, credential_provider=provider, max_connections=1) as cache:
+        connections = cache.client.connection_pool
+        connection = await connections.get_connection()
+        await connection.disconnect()
+        provider.is_out_of_order = True
+        with pytest.raises(RuntimeError, match="no token"):
+            await connection.send_command("PING")
+        assert not connection.is_sound
+        provider.is_out_of_order = False
+        await connections.release(connection)
+        assert (await cache.client.client_info())["db"] == 5
 
 
 async def test_cancellation_during_the_handshake_lends_no_half_open_connection(

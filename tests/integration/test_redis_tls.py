@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -63,12 +64,12 @@ async def test_tls_works_as_well(front: Front) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["unknown authority", "wrong name"])
 async def test_a_certificate_that_is_not_trusted_is_told_at_once(front: Front, host: str) -> None:
-    settings = {"ssl_ca_certs": front.ca_file} if host == "127.0.0.1" else {}
+    settings: dict[str, Any] = {"ssl_ca_certs": front.ca_file} if host == "127.0.0.1" else {}
     cache = RedisPool(f"rediss://{host}:{front.port}", **settings)
     began = time.monotonic()
     with pytest.raises(PoolUnavailable) as caught:
         await cache.open()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3  # each connection loads the authorities once more
     cause = caught.value.__cause__
     assert isinstance(cause, RedisConnectionError)
     assert isinstance(cause.__context__, ssl.CertificateError)
