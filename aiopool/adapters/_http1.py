@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Awaitable, Iterable
 
 import h11
@@ -28,46 +29,62 @@ class HTTP1Wire(Wire):
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._exchange: Exchange | None = None
         self._is_held_back = False
+        #: What goes out with the next packet.
+        self._unsent = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.ready.set_result(None)
+
+    async def check(self) -> bool:
+        return self.is_usable and not self._has_news
+
+    @property
+    def _has_news(self) -> bool:
+        """Between two exchanges that can only be its end, which the event loop was too busy to read."""
+        if not self.has_answered or not hasattr(select, "poll"):
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def begin(self) -> Exchange:
         self._exchange = exchange = Exchange(self._loop.time())
         return exchange
 
     async def send(self, exchange: Exchange, request: httpx.Request, content: Content, timeout: float | None) -> None:
-        if not self.is_usable:
+        if not self.is_usable or self._has_news:
+            self.is_spent = True
             exchange.failed(httpx.WriteError("the connection is closed"), is_unprocessed=True)
             return
-        target = request.extensions.get("target", request.url.raw_path)
         try:
-            head = h11.Request(method=request.method, target=target, headers=request.headers.raw)
-            data = self._h11.send(head) or b""
-            if not isinstance(content, bytes):
-                self.transport.write(data)
+            # Never in a variable: an error shows those of every frame that it leaves.
+            self._say(_head(request))
+            if isinstance(content, bytes):
+                if content:
+                    self._say(h11.Data(data=content))
+            else:
+                self._flush()
                 async for piece in content:
                     if exchange.is_over:
                         return
-                    self._write(h11.Data(data=piece))
+                    self._say(h11.Data(data=piece))
+                    self._flush()
                     await self._drained(exchange, timeout)
-                data = b""
-            elif content:
-                data += self._h11.send(h11.Data(data=content)) or b""
-            data += self._h11.send(h11.EndOfMessage()) or b""
+            self._say(h11.EndOfMessage())
         except h11.LocalProtocolError as exc:
             raise httpx.LocalProtocolError(str(exc)) from exc
-        self._put(data)
+        self._flush()
         exchange.is_sent = True
         await self._drained(exchange, timeout)
 
-    def _write(self, event: h11.Data) -> None:
-        self._put(self._h11.send(event) or b"")
+    def _say(self, event: h11.Event) -> None:
+        self._unsent += self._h11.send(event) or b""
 
-    def _put(self, data: bytes) -> None:
-        if data and not self.is_lost:
-            self.transport.write(data)
+    def _flush(self) -> None:
+        if self._unsent and not self.is_lost:
+            self.transport.write(self._unsent)
+        self._unsent = b""
 
     def read(self, exchange: Exchange) -> bytes:
         data = exchange.read()
@@ -113,22 +130,20 @@ class HTTP1Wire(Wire):
     # -- what comes
 
     def data_received(self, data: bytes) -> None:
-        if self._exchange is None:  # nobody asked
+        exchange = self._exchange
+        if exchange is None or exchange.is_ended:  # nobody asked
             self.is_spent = True
             self.transport.abort()
             return
-        self._parse(data, self._exchange)
-        if self._exchange is not None and self._exchange.unread > HIGH_WATER:
+        self._parse(data, exchange)
+        if exchange.unread > HIGH_WATER:
             self._hold_back(True)
 
     def eof_received(self) -> None:
         """The end of an answer without a length, or of one that is cut."""
         self.is_spent = True
-        exchange = self._exchange
-        if exchange is None:
-            return
-        if exchange.head is not None:
-            self._parse(b"", exchange)
+        if self._exchange is not None and self._exchange.head is not None:
+            self._parse(b"", self._exchange)
 
     def _parse(self, data: bytes, exchange: Exchange) -> None:
         try:
@@ -159,3 +174,8 @@ class HTTP1Wire(Wire):
 
 
 _ENDS = {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}
+
+
+def _head(request: httpx.Request) -> h11.Request:
+    target = request.extensions.get("target", request.url.raw_path)
+    return h11.Request(method=request.method, target=target, headers=request.headers.raw)

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
 import httpx
-from h2.config import H2Configuration
-from h2.connection import ConnectionInputs, ConnectionState
-from h2.settings import SettingCodes, Settings
+from h2.settings import SettingCodes
 
+from aiopool.adapters._http2_connection import H2Connection
 from aiopool.adapters._http_wire import Content, Exchange, Wire
 
 #: Of the answers that wait for their readers: bytes that the server may send of each, and of all together.
@@ -36,7 +34,7 @@ class HTTP2Wire(Wire):
 
     def __init__(self) -> None:
         super().__init__()
-        self._h2 = _Connection(H2Configuration(client_side=True, header_encoding=None))
+        self._h2 = H2Connection(STREAM_WINDOW)
         self._exchanges: dict[int, Exchange] = {}
         self._pongs: dict[bytes, asyncio.Future[bool]] = {}
         #: Bytes received that the server was not given back yet.
@@ -204,7 +202,8 @@ class HTTP2Wire(Wire):
             exchange.received(event.data)
         padding = event.flow_controlled_length - len(event.data)
         if padding and event.stream_ended is None:
-            self._h2.increment_flow_control_window(padding, event.stream_id)
+            with suppress(h2.exceptions.ProtocolError):  # a later frame that came with it may have ended the stream
+                self._h2.increment_flow_control_window(padding, event.stream_id)
 
     def _stream_ended(self, event: h2.events.StreamEnded) -> None:
         if (exchange := self._exchanges.get(event.stream_id)) is not None:
@@ -286,32 +285,3 @@ def _headers(request: httpx.Request) -> list[tuple[bytes, bytes]]:
         (b":path", request.extensions.get("target", request.url.raw_path)),
         *(header for header in raw if header[0] not in _NOT_IN_HTTP2),
     ]
-
-
-class _StateMachine(h2.connection.H2ConnectionStateMachine):
-    """h2 takes a GOAWAY for the end of the connection; but streams up to its last id go on (RFC 9113, 6.8)."""
-
-    _transitions = {  # noqa: RUF012
-        **h2.connection.H2ConnectionStateMachine._transitions,
-        **{
-            (state, ConnectionInputs.RECV_GOAWAY): (None, state)
-            for state in (ConnectionState.IDLE, ConnectionState.CLIENT_OPEN)
-        },
-    }
-
-
-class _Connection(h2.connection.H2Connection):
-    def __init__(self, config: H2Configuration) -> None:
-        super().__init__(config)
-        self.state_machine = _StateMachine()
-        self.local_settings = Settings(
-            client=True,
-            initial_values={
-                SettingCodes.ENABLE_PUSH: 0,
-                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-                SettingCodes.MAX_HEADER_LIST_SIZE: self.DEFAULT_MAX_HEADER_LIST_SIZE,
-            },
-        )
-
-    def clear_outbound_data_buffer(self) -> None:
-        """h2 does so at a GOAWAY, and would cut what the other streams have to say."""

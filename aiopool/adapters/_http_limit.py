@@ -29,7 +29,7 @@ class Limit:
         #: Openings that wait for a place, in the order they came, each with the time it began.
         self._parked: dict[asyncio.Future[None], tuple[Origin, float]] = {}
         #: Connections that were sent away for them and are not gone yet.
-        self._leaving = 0
+        self._leaving: dict[Wire, PooledConnection[Wire]] = {}
 
     @property
     def is_reached(self) -> bool:
@@ -42,7 +42,7 @@ class Limit:
         loop = asyncio.get_running_loop()
         place = loop.create_future()
         self._parked[place] = (origin, loop.time())
-        self._review()
+        self.review()
         try:
             await place
         except asyncio.CancelledError:
@@ -52,18 +52,21 @@ class Limit:
         finally:
             self._parked.pop(place, None)
 
-    def leave(self) -> None:
+    def leave(self, wire: Wire | None = None) -> None:
         self.taken -= 1
-        self._leaving = max(0, self._leaving - 1)
-        if self._parked:
-            self._review()
+        if wire is not None:
+            self._leaving.pop(wire, None)
+        self.review()
 
-    def released(self, wire: Wire, origin: Origin, now: float) -> bool:
-        """Returns whether this one is to go, so that somebody at another origin who waits for longer gets its place."""
+    def released(self, info: PooledConnection[Wire], origin: Origin, now: float) -> bool:
+        """Whether this one is to go: there are too many, or somebody at another origin has waited for longer."""
+        if origin.staying <= self.size < self._staying:  # otherwise its own pool closes it
+            return True
         if self._parked:
             since = next((since for other, since in self._wanting() if other is not origin), now)
-            if self.is_reached and now - since > origin.pool.stats()["oldest_wait"] and self._may_send_away():
-                self._leaving += 1
+            waits_longer = now - since > origin.pool.stats()["oldest_wait"]
+            if waits_longer and self.is_reached and len(self._leaving) < len(self._wanting()):
+                self._leaving[info.connection] = info
                 return True
         elif (
             self.taken > self._max_idle
@@ -73,7 +76,7 @@ class Limit:
             self._dismiss_idle(besides=None)
         return False
 
-    def _review(self) -> None:
+    def review(self) -> None:
         """Places, first for those whose callers wait; if there is none, somebody idle goes, whose end leads here."""
         for place, (origin, _) in sorted(self._parked.items(), key=lambda parked: not parked[1][0].is_awaited):
             if place.done():
@@ -81,14 +84,25 @@ class Limit:
             if not self.is_reached:
                 self.taken += 1
                 place.set_result(None)
-            elif origin.is_awaited and self._may_send_away():
-                self._leaving += self._dismiss_idle(besides=origin)
+            elif origin.is_awaited:
+                # Others may still serve somebody, for as long as they like.
+                soon_gone = sum(not info.leases for info in self._leaving.values())
+                if soon_gone < len(self._wanting()):
+                    self._dismiss_idle(besides=origin)
 
-    def _may_send_away(self) -> bool:
-        return self._leaving < sum(1 for _ in self._wanting())
+    def resize(self, size: int) -> None:
+        """After the pools have been resized."""
+        self.size = size
+        for _ in range(self._staying - size):
+            self._dismiss_idle(besides=None)
+        self.review()
 
-    def _wanting(self) -> Iterable[tuple[Origin, float]]:
-        return ((origin, since) for origin, since in self._parked.values() if origin.is_awaited)
+    @property
+    def _staying(self) -> int:
+        return sum(origin.staying for origin in self.origins)
+
+    def _wanting(self) -> list[tuple[Origin, float]]:
+        return [(origin, since) for origin, since in self._parked.values() if origin.is_awaited]
 
     def _idle(self, besides: Origin | None) -> Iterable[tuple[PooledConnection[Wire], Origin]]:
         for origin in self.origins:
@@ -97,9 +111,9 @@ class Limit:
                     if info.place is Place.IDLE:
                         yield info, origin
 
-    def _dismiss_idle(self, besides: Origin | None) -> bool:
+    def _dismiss_idle(self, besides: Origin | None) -> None:
         longest = min(self._idle(besides), key=lambda one: one[0].last_used, default=None)
         if longest is not None:
             info, origin = longest
+            self._leaving[info.connection] = info
             origin.pool.evict(info.connection)
-        return longest is not None

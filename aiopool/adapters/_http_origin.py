@@ -7,12 +7,13 @@ import ssl
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from math import inf
 from typing import Any, cast
 
 from aiopool import events
 from aiopool.adapters._http1 import HTTP1Wire
 from aiopool.adapters._http2 import USUAL_STREAMS, HTTP2Wire
+from aiopool.adapters._http_connect import connect
 from aiopool.adapters._http_limit import Limit
 from aiopool.adapters._http_wire import Greeter, Wire
 from aiopool.config import PoolConfig
@@ -25,8 +26,6 @@ CONNECT_TIMEOUT = 10.0
 LONGEST_OPENING = 3600.0
 #: httpx's 0 is no time at all; a pool's time must be some.
 SHORTEST_EXPIRY = 0.001
-#: The second address of a name is tried beside the first after so many seconds (RFC 8305); uvloop knows no such thing.
-HAPPY_EYEBALLS_DELAY = 0.25
 SSL_SHUTDOWN_TIMEOUT = 1.0
 
 
@@ -107,13 +106,20 @@ class Origin:
 
     @property
     def is_awaited(self) -> bool:
-        return self.pool.stats()["waiting"] > 0
+        return self.callers > 0 or self.pool.stats()["waiting"] > 0
+
+    @property
+    def staying(self) -> int:
+        """Connections that nobody has told to go."""
+        return sum(info.expires_at != -inf for info in self.wires.values())
 
     def comes(self, connect_timeout: float | None) -> None:
         """A caller who would wait so long for a connection to be made."""
         self.callers += 1
         if connect_timeout is None or connect_timeout > self._connect_timeout:
             self._connect_timeout = min(connect_timeout or LONGEST_OPENING, LONGEST_OPENING)
+        # An opening may still be parked whose caller has given up; the pool counts on it for this one.
+        self._limit.review()
 
     def goes(self) -> None:
         self.callers -= 1
@@ -136,7 +142,7 @@ class Origin:
         this, limit = weakref.ref(self), self._limit
 
         def lost(wire: Wire) -> None:
-            limit.leave()
+            limit.leave(wire)
             if (origin := this()) is not None:
                 origin.pool.evict(wire)
 
@@ -149,10 +155,6 @@ class Origin:
 
     async def _connect(self) -> Wire:
         loop, settings, address = asyncio.get_running_loop(), self._settings, self.address
-        eyeballs: dict[str, Any] = {}
-        # Only where there may be several: a race that is cancelled leaves its winner to the garbage collector.
-        if isinstance(loop, asyncio.BaseEventLoop) and not _is_ip(address.host):
-            eyeballs["happy_eyeballs_delay"] = HAPPY_EYEBALLS_DELAY
         tls: dict[str, Any] = {}
         if address.scheme == "https":
             tls = {
@@ -163,14 +165,8 @@ class Origin:
         if settings.uds is not None:
             _, greeter = await loop.create_unix_connection(lambda: Greeter(self._choose), settings.uds, **tls)
         else:
-            _, greeter = await loop.create_connection(
-                lambda: Greeter(self._choose),
-                address.host,
-                address.port,
-                local_addr=(settings.local_address, 0) if settings.local_address else None,
-                **tls,
-                **eyeballs,
-            )
+            sock = await connect(address.host, address.port, settings.local_address)
+            _, greeter = await loop.create_connection(lambda: Greeter(self._choose), sock=sock, **tls)
         wire = greeter.wire
         try:
             await asyncio.wait((wire.ready,))
@@ -194,7 +190,7 @@ class Origin:
         elif isinstance(event, events.Released):
             wire = cast(Wire, event.info.connection)
             # The pool asks next whether it is usable.
-            wire.is_spent = self._limit.released(wire, self, event.at) or wire.is_spent
+            wire.is_spent = self._limit.released(event.info, self, event.at) or wire.is_spent
         elif isinstance(event, events.Closed):
             self.wires.pop(event.info.connection, None)
             if self.is_unused:
@@ -206,11 +202,3 @@ class Origin:
             self.pool.evict(wire)
         elif info is not None:
             info.capacity = wire.capacity
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

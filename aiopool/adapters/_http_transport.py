@@ -1,8 +1,7 @@
-"""`HTTPTransport`: an httpx transport with a `ConnectionPool` for each origin, under one limit."""
+"""`HTTPTransport`: requests and answers, between httpx and the wires that our pools lend."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -11,13 +10,14 @@ from typing import Any, Self, cast
 
 import httpx
 
-from aiopool.adapters._http_limit import Limit
+from aiopool.adapters._http_given import refuse_request
 from aiopool.adapters._http_origin import Address, Origin, Settings
+from aiopool.adapters._http_origins import Origins
 from aiopool.adapters._http_tls import Offer, ssl_context
 from aiopool.adapters._http_wire import Content, Exchange, Wire
-from aiopool.errors import PoolClosed, PoolTimeout, PoolUnavailable, WrongLoop
+from aiopool.errors import PoolTimeout, PoolUnavailable
 from aiopool.lease import Lease
-from aiopool.stats import Counters, PoolStats
+from aiopool.stats import PoolStats
 
 #: Requests that may be sent again if a kept connection turned out dead, though they perhaps arrived (RFC 9110, 9.2.2).
 IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
@@ -62,9 +62,8 @@ class HTTPTransport(httpx.AsyncBaseTransport):
     ) -> None:
         if not (http1 or http2):
             raise ValueError("http1=False is not allowed with http2=False: allow one of them")
-        self.name = name if name is not None else f"http-transport-{next(_numbers)}"
         unlimited = limits.max_connections is None
-        self._settings = Settings(
+        settings = Settings(
             ssl_context=Offer(ssl_context(verify, cert, trust_env), ["http/1.1"] * http1 + ["h2"] * http2),
             http1=http1,
             http2=http2,
@@ -74,26 +73,21 @@ class HTTPTransport(httpx.AsyncBaseTransport):
             uds=uds,
             local_address=local_address,
         )
-        self._limit = Limit(self._settings.max_connections, self._settings.max_keepalive)
-        self._origins: dict[Address, Origin] = {}
-        #: The origin that stays when it is not in use.
-        self._home: Origin | None = None
-        #: What the origins that are gone have counted.
-        self._departed = Counters().snapshot()
-        self._closing: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        #: Of each origin one, under one limit.
+        self.pools = Origins(name if name is not None else f"http-transport-{next(_numbers)}", settings)
 
     # -- a request
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        refuse_request(request)
         is_whole = isinstance(request.stream, httpx.ByteStream)
         content: Content = b"".join(cast(httpx.ByteStream, request.stream)) if is_whole else Pieces(request.stream)
         timeouts = request.extensions.get("timeout", {})
-        address = _address(request.url, request.extensions.get("sni_hostname"))
+        address = address_of(request.url, request.extensions.get("sni_hostname"))
         attempt = 0
         while True:
             attempt += 1
-            lease = await self._acquire(self._origin(address), timeouts)
+            lease = await self._acquire(self.pools.at(address), timeouts)
             wire = lease.connection
             exchange = wire.begin()
             body = Body(wire, exchange, lease, timeouts.get("read"))
@@ -118,7 +112,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
 
     async def _acquire(self, origin: Origin, timeouts: Mapping[str, float | None]) -> Lease[Wire]:
         # At the limit a caller waits for others, otherwise for the network.
-        is_full = self._limit.is_reached
+        is_full = self.pools.is_full
         origin.comes(timeouts.get("connect"))
         try:
             return await origin.pool.acquire(timeout=timeouts.get("pool" if is_full else "connect"))
@@ -135,62 +129,15 @@ class HTTPTransport(httpx.AsyncBaseTransport):
         finally:
             origin.goes()
 
-    # -- origins
-
-    def home(self, url: httpx.URL) -> Origin:
-        """The origin of that address, which stays from now on, and has the transport's name."""
-        self._home = self._origin(_address(url), self.name)
-        return self._home
-
-    def _origin(self, address: Address, name: str | None = None) -> Origin:
-        if self._is_closed:
-            raise PoolClosed(f"transport {self.name!r} is closed: make another, or open() its pool again")
-        origin = self._origins.get(address)
-        if origin is None:
-            origin = Origin(address, self._settings, self._limit, name or f"{self.name} {address}", self._unused)
-            self._origins[address] = origin
-            self._limit.origins.add(origin)
-        return origin
-
-    def _unused(self, origin: Origin) -> None:
-        """Forgets an origin that has neither connections nor callers, so that a crawler does not collect them."""
-        is_known = self._origins.get(origin.address) is origin
-        if is_known and origin is not self._home and asyncio._get_running_loop() is not None:
-            del self._origins[origin.address]
-            self._limit.origins.discard(origin)
-            self._departed = _sum([self._departed, origin.pool.stats()])
-            closing = asyncio.ensure_future(origin.pool.close(timeout=0))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
-
     # -- the whole
 
     def stats(self) -> PoolStats:
         """The sum over all origins, those that are gone included; `max_size` is the limit over all of them."""
-        stats = _sum([self._departed, *(origin.pool.stats() for origin in self._origins.values())])
-        stats["name"], stats["max_size"] = self.name, self._settings.max_connections
-        return stats
+        return self.pools.stats()
 
-    def origins(self) -> dict[str, PoolStats]:
-        """For each origin in use its own figures; the key is scheme, host and port."""
-        return {str(address): origin.pool.stats() for address, origin in self._origins.items()}
-
-    async def open(self) -> None:
-        """Connects nothing; a closed one serves again."""
-        self._is_closed = False
-        if self._home is not None:
-            await self._home.pool.open(wait=False)
-
-    async def aclose(self, timeout: float | None = 0) -> None:
-        """Refuses newcomers, fails those in line, waits up to `timeout` for running exchanges, then closes all."""
-        before, self._is_closed = self._is_closed, True
-        try:
-            await asyncio.gather(*(origin.pool.close(timeout) for origin in self._origins.values()))
-        except WrongLoop:
-            self._is_closed = before
-            raise
-        if self._closing:
-            await asyncio.wait(self._closing)
+    async def aclose(self) -> None:
+        """At once: what runs is ended."""
+        await self.pools.close(timeout=0)
 
     async def __aenter__(self) -> Self:
         return self
@@ -256,21 +203,8 @@ class Body(httpx.AsyncByteStream):
             self._lease.release()
 
 
-def _address(url: httpx.URL, sni: str | None = None) -> Address:
+def address_of(url: httpx.URL, sni: str | None = None) -> Address:
     if url.scheme not in PORTS:
         complaint = "has an unsupported protocol" if url.scheme else "is missing an 'http://' or 'https://' protocol"
         raise httpx.UnsupportedProtocol(f"Request URL {complaint}.")
     return Address(url.scheme, url.raw_host.decode("ascii"), url.port or PORTS[url.scheme], sni)
-
-
-def _sum(parts: list[PoolStats]) -> PoolStats:
-    total: dict[str, Any] = {**parts[0]}
-    for part in parts[1:]:
-        for key, value in part.items():
-            if key in ("oldest_wait", "oldest_lease"):
-                total[key] = max(total[key], value)
-            elif key == "closed_by":
-                total[key] = {reason: n + part["closed_by"][reason] for reason, n in total[key].items()}
-            elif key not in ("name", "min_size", "max_size"):
-                total[key] += value
-    return cast(PoolStats, total)

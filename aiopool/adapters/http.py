@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from aiopool.adapters import missing_driver
-from aiopool.errors import PoolClosed, PoolConfigError, PoolTimeout, WrongLoop
+from aiopool.errors import PoolTimeout
+from aiopool.events import Listener
 from aiopool.pool import ConnectionPool
 from aiopool.stats import Histogram, PoolStats
 
@@ -22,8 +23,9 @@ except ModuleNotFoundError as exc:
         raise
     raise missing_driver(exc.name, "http") from None
 
+from aiopool.adapters._http_given import address, refuse_headers, refuse_proxies
 from aiopool.adapters._http_tls import shared_ssl_context, ssl_context
-from aiopool.adapters._http_transport import HTTPTransport
+from aiopool.adapters._http_transport import HTTPTransport, address_of
 from aiopool.adapters._http_wire import Wire
 
 __all__ = ["HTTPClientPool", "HTTPTransport", "shared_ssl_context"]
@@ -42,7 +44,8 @@ class HTTPClientPool:
     connecting, reading, writing. At most `max_connections` exist, over all origins, of which `max_keepalive`
     wait idle, each for `keepalive_expiry` seconds; a request to another origin than `base_url`'s gets a pool of its
     own, which goes when it is not in use. `pool` is the `ConnectionPool` of `base_url`'s origin, and None
-    without one; a lease of it is an HTTP/1.1 connection, or one stream's worth of an HTTP/2 connection.
+    without one; a lease of it is an HTTP/1.1 connection, or one stream's worth of an HTTP/2 connection. Raises
+    `PoolConfigError` for addresses, headers and cookies that cannot be sent, without a word of them.
     """
 
     #: Of the origin of `base_url`; None without one, or with a `transport` of the caller's own.
@@ -72,10 +75,13 @@ class HTTPClientPool:
             "timeout": timeout,
             "http2": http2,
         }
-        if base_url and (address := httpx.URL(base_url)).userinfo:
+        url = address("base_url", base_url, ("http", "https")) if base_url else None
+        refuse_headers(client_kwargs.get("headers"), client_kwargs.get("cookies"))
+        refuse_proxies(client_kwargs.get("proxy"), client_kwargs.get("trust_env", True))
+        if url is not None and url.userinfo:
             # httpx logs the addresses of its requests.
-            self._settings.setdefault("auth", (address.username, address.password))
-            self._settings["base_url"] = address.copy_with(userinfo=b"")
+            self._settings.setdefault("auth", (url.username, url.password))
+            self._settings["base_url"] = url.copy_with(userinfo=b"")
         self._settings["verify"] = context = ssl_context(
             client_kwargs.get("verify", True), self._settings.pop("cert", None), client_kwargs.get("trust_env", True)
         )
@@ -86,16 +92,12 @@ class HTTPClientPool:
             limits=self._settings["limits"],
             name=self.name,
         )
-        self.pool = None
-        if base_url and client_kwargs.get("transport") is None:
-            try:
-                self.pool = self.transport.home(httpx.URL(self._settings["base_url"])).pool
-            except httpx.UnsupportedProtocol:
-                raise PoolConfigError("base_url is not allowed: it must begin with http:// or https://") from None
+        self._pools = self.transport.pools
+        is_ours = url is not None and client_kwargs.get("transport") is None
+        self.pool = self._pools.settle(address_of(url)) if url is not None and is_ours else None
         self.client = self._new_client()
-        self._is_closed = False
-        self._active = 0
-        self._all_done: asyncio.Event | None = None
+        #: Each is done when its request has ended.
+        self._running: set[asyncio.Future[None]] = set()
 
     def _new_client(self) -> httpx.AsyncClient:
         return _Client(self.transport, **self._settings)
@@ -135,9 +137,9 @@ class HTTPClientPool:
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
-        if self._is_closed:
-            raise PoolClosed(f"pool {self.name!r} is closed; open() it again before use")
-        self._active += 1
+        self._pools.ensure_usable()
+        running = asyncio.get_running_loop().create_future()
+        self._running.add(running)
         try:
             yield
         except httpx.PoolTimeout as exc:
@@ -149,47 +151,67 @@ class HTTPClientPool:
                 stats=stats,
             ) from exc
         finally:
-            self._active -= 1
-            if self._all_done is not None and not self._active:
-                self._all_done.set()
+            self._running.discard(running)
+            running.cancel()
 
-    async def open(self) -> None:
-        """Nothing is connected before the first request. Opens a closed pool again."""
-        if self._is_closed:
+    async def open(self, wait: bool = True, timeout: float | None = None) -> None:
+        """Start, or serve again; nothing is connected before the first request, unless `resize` gave a `min_size`.
+
+        With `wait`, return when that many connections stand, or raise `PoolUnavailable`.
+        """
+        was_closed = self._pools.is_closed
+        await self._pools.open(wait, timeout)
+        if was_closed:
             self.client = self._new_client()
-            self._is_closed = False
-        await self.transport.open()
 
     async def close(self, timeout: float | None = 10) -> None:
         """Refuse newcomers and those in line, wait for running requests until the deadline, then close everything."""
-        before, self._is_closed = self._is_closed, True
-        requests_end = asyncio.ensure_future(self._requests_end(timeout))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            await self.transport.aclose(timeout)
-            await requests_end
-        except WrongLoop:
-            self._is_closed = before
-            raise
+            await self._pools.close(timeout)
+            # Those that go through proxies may still run.
+            running = [each for each in self._running if each.get_loop() is loop and not self._pools.is_forked]
+            if running:
+                left = None if timeout is None else max(0.0, began + timeout - loop.time())
+                await asyncio.wait(running, timeout=left)
         finally:
-            requests_end.cancel()
-            if self._is_closed:
+            if self._pools.is_closed and not self._pools.is_forked:
                 await self.client.aclose()
 
-    async def _requests_end(self, timeout: float | None) -> None:
-        """Those through proxies, too."""
-        if self._active and self._is_closed:
-            self._all_done = asyncio.Event()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await self._all_done.wait()
+    async def drain(self, over: float = 0.0) -> None:
+        """Replace every connection that exists now, idle ones at once or spread over `over` seconds."""
+        await self._pools.drain(over)
+
+    async def check(self) -> int:
+        """Validate all idle connections now, HTTP/2 ones with a PING; return how many were replaced."""
+        return await self._pools.check()
+
+    def resize(self, *, min_size: int | None = None, max_size: int | None = None) -> None:
+        """`max_size` is the limit over all origins; `min_size` connections are kept to `base_url`'s origin.
+
+        Raises `PoolConfigError` for sizes that don't fit together, and changes nothing then.
+        """
+        self._pools.resize(min_size, max_size)
+
+    def suspend(self) -> None:
+        """Let requests wait, each for its own timeout, until `resume()`."""
+        self._pools.suspend()
+
+    def resume(self) -> None:
+        self._pools.resume()
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Tell `listener` of every event of every origin's pool, until the function that this returns is called."""
+        return self._pools.subscribe(listener)
 
     def stats(self) -> PoolStats:
         """All figures of `PoolStats`, summed over the origins; without those of proxies, which httpx connects to."""
-        return self.transport.stats()
+        return self._pools.stats()
 
     def origins(self) -> dict[str, PoolStats]:
         """The figures of each origin in use, as `{"https://api.example.com:443": …}`."""
-        return self.transport.origins()
+        return self._pools.each()
 
     def histograms(self) -> dict[str, Histogram]:
         """How long callers waited, leases lasted and opening took at `base_url`'s origin."""
@@ -219,3 +241,13 @@ class _Client(httpx.AsyncClient):
         self, *_: Any, transport: httpx.AsyncBaseTransport | None = None, **__: Any
     ) -> httpx.AsyncBaseTransport:
         return transport or self._ours
+
+    async def send(self, request: httpx.Request, *, auth: Any = httpx.USE_CLIENT_DEFAULT, **how: Any) -> httpx.Response:
+        """Takes the password from the address, for httpx logs that; it is sent all the same."""
+        url = request.url
+        if url.userinfo:
+            request.url = url.copy_with(userinfo=b"")
+            if auth is None or (auth is httpx.USE_CLIENT_DEFAULT and self.auth is None):
+                auth = httpx.BasicAuth(url.username, url.password)
+            url = request.url
+        return await super().send(request, auth=auth, **how)

@@ -13,6 +13,8 @@ import h2.connection
 import h2.events
 from h2.settings import SettingCodes, Settings
 
+from aiopool.adapters.http import HTTPClientPool
+
 
 class Peer:
     """A server on a free port: `connections` in the order they came."""
@@ -163,3 +165,19 @@ async def _peer(
         for connection in peer.connections:
             connection.reset()
         await asyncio.sleep(0)
+
+
+def http2_pool(peer: Peer, **settings: Any) -> HTTPClientPool:
+    """Without TLS there is no ALPN: the client knows beforehand."""
+    return HTTPClientPool(peer.url(), http1=False, **{"timeout": 5, **settings})
+
+
+async def serve_all(connection: HTTP1Connection) -> None:
+    while await connection.request():
+        connection.answer()
+
+
+async def serve_all_2(connection: HTTP2Connection) -> None:
+    await connection.start()
+    while stream := await connection.next():
+        connection.reply(stream)

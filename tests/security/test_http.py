@@ -25,12 +25,21 @@ def printable(secret: Secret) -> str:
 #: Given a password and the server's scheme, host and port.
 WAYS: dict[str, Way] = {
     "base_url": lambda s, at: Given(at.replace("://", f"://app:{s.quoted}@")),
+    "base_url, raw": lambda s, at: Given(at.replace("://", f"://app:{s.raw}@")),
     "base_url, the token as the user": lambda s, at: Given(at.replace("://", f"://{s.quoted}@")),
     "wrong scheme": lambda s, at: Given(f"ftp://app:{s.quoted}@{at.partition('://')[2]}"),
     "no scheme": lambda s, at: Given(f"app:{s.raw}@{at.partition('://')[2]}"),
     "Authorization": lambda s, at: Given(at, {"headers": {"Authorization": f"Bearer {printable(s)}"}}),
+    "Authorization, as it comes": lambda s, at: Given(at, {"headers": {"Authorization": f"Bearer {s.raw}"}}),
+    "Authorization, from a file": lambda s, at: Given(at, {"headers": {"Authorization": f"Bearer {printable(s)}\n"}}),
+    "a key": lambda s, at: Given(at, {"headers": {"X-Api-Key": printable(s)}}),
+    "cookies": lambda s, at: Given(at, {"cookies": {"session": s.raw}}),
     "auth": lambda s, at: Given(at, {"auth": ("app", s.raw)}),
     "proxy": lambda s, at: Given("http://127.0.0.1", {"proxy": f"http://app:{s.quoted}@{at.partition('://')[2]}"}),
+    "proxy, raw": lambda s, at: Given("http://127.0.0.1", {"proxy": f"http://app:{s.raw}@{at.partition('://')[2]}"}),
+    "HTTP_PROXY, raw": lambda s, at: Given(
+        "http://127.0.0.1", env={"HTTP_PROXY": f"http://app:{s.raw}@{at.partition('://')[2]}"}
+    ),
     "HTTP_PROXY": lambda s, at: Given(
         "http://127.0.0.1", env={"HTTP_PROXY": f"http://app:{s.quoted}@{at.partition('://')[2]}"}
     ),

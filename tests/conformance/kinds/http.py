@@ -18,11 +18,6 @@ from aiopool.adapters._http_origin import Settings
 from aiopool.adapters.http import HTTPClientPool
 from tests.conformance.kinds.kind import SECRET, Kind
 
-ONE_SIZE = "its limit holds over all origins, and is set when it is built"
-OVER_ALL_ORIGINS = {
-    "test_growing_serves_those_who_wait": ONE_SIZE,
-    "test_sizes_that_do_not_fit_together_are_refused_and_change_nothing": ONE_SIZE,
-}
 NO_PING = "HTTP/1.1 has no question to put to an idle connection, so its check does no I/O"
 
 
@@ -33,7 +28,6 @@ class HTTP1(Kind):
     server = embedded.https
     unreachable = httpx.ConnectError
     cannot: ClassVar[Mapping[str, str]] = {
-        **OVER_ALL_ORIGINS,
         "test_a_check_finds_the_connections_that_died_in_silence": NO_PING,
         "test_a_stale_connection_is_checked_before_it_is_lent": NO_PING,
     }
@@ -52,7 +46,7 @@ class HTTP1(Kind):
     def _build(self, config: PoolConfig, name: str, **settings: Any) -> HTTPClientPool:
         timeout = httpx.Timeout(5, pool=config.acquire_timeout)
         with patch.object(Settings, "config", lambda *_: config):
-            pool = _HTTP(
+            pool = HTTPClientPool(
                 self.address,
                 max_connections=config.max_size,
                 timeout=timeout,
@@ -110,19 +104,8 @@ def _asked(echo: bytes) -> str:
     return unquote(json.loads(echo)["query"])
 
 
-class _HTTP(HTTPClientPool):
-    """What it leaves to its `pool`."""
-
-    async def open(self, wait: bool = True, timeout: float | None = None) -> None:
-        await self.pool.open(wait, timeout)  # type: ignore[union-attr]
-        await super().open()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["pool"], name)
-
-
 class HTTP2(HTTP1):
     label = "http-2"
     http2 = True
     shares = 3
-    cannot: ClassVar[Mapping[str, str]] = OVER_ALL_ORIGINS
+    cannot: ClassVar[Mapping[str, str]] = {}
