@@ -202,8 +202,9 @@ def _sized(config: PoolConfig | None, max_connections: int | None, timeout: floa
         size = DEFAULT_MAX_CONNECTIONS if max_connections is None else max_connections
         config = PoolConfig(max_size=size)
         return config if timeout is None else replace(config, acquire_timeout=timeout)
-    for here, there in (("max_connections", "max_size"), ("timeout", "acquire_timeout")):
-        if (value := locals()[here]) not in (None, getattr(config, there)):
+    same = (("max_connections", max_connections, "max_size"), ("timeout", timeout, "acquire_timeout"))
+    for here, value, there in same:
+        if value not in (None, getattr(config, there)):
             raise PoolConfigError(
                 f"{here}={value!r} is not allowed with config.{there}={getattr(config, there)}: "
                 "they mean the same; give one of them"
