@@ -31,6 +31,14 @@ class Limit:
         #: Connections that were sent away for them and are not gone yet.
         self._leaving: dict[Wire, PooledConnection[Wire]] = {}
 
+    def anew(self, origins: Iterable[Origin]) -> Limit:
+        """The same with all places free."""
+        limit = Limit(self.size, self._max_idle)
+        for origin in origins:
+            limit.origins.add(origin)
+            origin.limit = limit
+        return limit
+
     @property
     def is_reached(self) -> bool:
         return self.taken >= self.size
@@ -65,7 +73,7 @@ class Limit:
         if self._parked:
             since = next((since for other, since in self._wanting() if other is not origin), now)
             waits_longer = now - since > origin.pool.stats()["oldest_wait"]
-            if waits_longer and self.is_reached and len(self._leaving) < len(self._wanting()):
+            if waits_longer and self.is_reached and self._going(with_busy=info.leases > 0) < len(self._wanting()):
                 self._leaving[info.connection] = info
                 return True
         elif (
@@ -84,11 +92,8 @@ class Limit:
             if not self.is_reached:
                 self.taken += 1
                 place.set_result(None)
-            elif origin.is_awaited:
-                # Others may still serve somebody, for as long as they like.
-                soon_gone = sum(not info.leases for info in self._leaving.values())
-                if soon_gone < len(self._wanting()):
-                    self._dismiss_idle(besides=origin)
+            elif origin.is_awaited and self._going(with_busy=False) < len(self._wanting()):
+                self._dismiss_idle(besides=origin)
 
     def resize(self, size: int) -> None:
         """After the pools have been resized."""
@@ -100,6 +105,10 @@ class Limit:
     @property
     def _staying(self) -> int:
         return sum(origin.staying for origin in self.origins)
+
+    def _going(self, *, with_busy: bool) -> int:
+        """Connections that were sent away; the busy ones may still serve somebody for as long as they like."""
+        return sum(with_busy or not info.leases for info in self._leaving.values())
 
     def _wanting(self) -> list[tuple[Origin, float]]:
         return [(origin, since) for origin, since in self._parked.values() if origin.is_awaited]

@@ -82,7 +82,7 @@ class Origin:
     ) -> None:
         self.address = address
         self._settings = settings
-        self._limit = limit
+        self.limit = limit
         self._unused = unused
         self._connect_timeout = CONNECT_TIMEOUT
         #: Requests that look for a connection now.
@@ -119,7 +119,7 @@ class Origin:
         if connect_timeout is None or connect_timeout > self._connect_timeout:
             self._connect_timeout = min(connect_timeout or LONGEST_OPENING, LONGEST_OPENING)
         # An opening may still be parked whose caller has given up; the pool counts on it for this one.
-        self._limit.review()
+        self.limit.review()
 
     def goes(self) -> None:
         self.callers -= 1
@@ -129,17 +129,18 @@ class Origin:
     # -- opening
 
     async def _open(self) -> Wire:
-        await self._limit.enter(self)
+        limit = self.limit
+        await limit.enter(self)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 wire = await self._connect()
             if wire.is_lost:
                 raise ConnectionError("the server closed the connection at once")
         except BaseException:
-            self._limit.leave()
+            limit.leave()
             raise
         # The loop knows the wire, and must not keep a pool alive that was dropped; but its place is free in any case.
-        this, limit = weakref.ref(self), self._limit
+        this = weakref.ref(self)
 
         def lost(wire: Wire) -> None:
             limit.leave(wire)
@@ -190,7 +191,7 @@ class Origin:
         elif isinstance(event, events.Released):
             wire = cast(Wire, event.info.connection)
             # The pool asks next whether it is usable.
-            wire.is_spent = self._limit.released(event.info, self, event.at) or wire.is_spent
+            wire.is_spent = self.limit.released(event.info, self, event.at) or wire.is_spent
         elif isinstance(event, events.Closed):
             self.wires.pop(event.info.connection, None)
             if self.is_unused:

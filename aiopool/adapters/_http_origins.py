@@ -88,25 +88,28 @@ class Origins:
 
     async def open(self, wait: bool, timeout: float | None) -> None:
         """Closed ones serve again. Raises `PoolUnavailable`, `ForkedPool` or `WrongLoop`."""
+        if self.is_forked:
+            raise self._refusals.forked()
         if self._home is not None:
             await self._home.pool.open(wait, timeout)
-        was_closed, self.is_closed = self.is_closed, False
-        try:
-            self.ensure_usable()
-        except BaseException:
-            self.is_closed = was_closed
-            raise
+        self.is_closed = False
+        residents.add(self)
 
     async def close(self, timeout: float | None) -> None:
         """Refuses newcomers, fails those in line, waits up to `timeout` for leases, then closes all."""
         before, self.is_closed = self.is_closed, True
+        if self.is_forked:
+            return
         try:
             await asyncio.gather(*(origin.pool.close(timeout) for origin in self._origins.values()))
         except WrongLoop:
             self.is_closed = before
             raise
-        if not self.is_forked and self._closing:
-            await asyncio.wait(self._closing)
+        loop = asyncio.get_running_loop()
+        if closing := [task for task in self._closing if task.get_loop() is loop]:
+            await asyncio.wait(closing)
+        # Connections of a loop that has ended do not say that they are gone.
+        self._limit = self._limit.anew(self._origins.values())
         self._is_suspended = False
         residents.discard(self)
 

@@ -166,17 +166,19 @@ class HTTPClientPool:
 
     async def close(self, timeout: float | None = 10) -> None:
         """Refuse newcomers and those in line, wait for running requests until the deadline, then close everything."""
+        if self._pools.is_forked:  # all of it is the parent's
+            await self._pools.close(timeout)
+            return
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             await self._pools.close(timeout)
             # Those that go through proxies may still run.
-            running = [each for each in self._running if each.get_loop() is loop and not self._pools.is_forked]
-            if running:
+            if running := [each for each in self._running if each.get_loop() is loop]:
                 left = None if timeout is None else max(0.0, began + timeout - loop.time())
                 await asyncio.wait(running, timeout=left)
         finally:
-            if self._pools.is_closed and not self._pools.is_forked:
+            if self._pools.is_closed:
                 await self.client.aclose()
 
     async def drain(self, over: float = 0.0) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+import warnings
 
 import httpx
 import pytest
 
+from aiopool import embedded
 from aiopool.adapters.http import HTTPClientPool
 from aiopool.errors import PoolClosed, WrongLoop
 from tests.integration.http_peers import (
@@ -62,3 +64,27 @@ async def test_a_close_from_another_loop_is_refused_and_changes_nothing() -> Non
         with pytest.raises(WrongLoop):
             await asyncio.to_thread(asyncio.run, api.close())
         assert (await api.get("/")).status_code == 200
+
+
+def test_the_places_of_a_loop_that_ended_with_the_pool_open_are_free_on_the_next(
+    https_server: embedded.HTTPSServer,
+) -> None:
+    api = HTTPClientPool(https_server.url, verify=https_server.ssl_context, max_connections=1, timeout=2)
+
+    async def use() -> int:
+        return (await api.get("/")).status_code
+
+    async def use_again() -> int:
+        await api.close()
+        await api.open()
+        try:
+            return await use()
+        finally:
+            await api.close()
+
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(use()) == 200
+    loop.close()  # without a word to anybody, which asyncio.run() would not do
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        assert asyncio.run(use_again()) == 200
+        gc.collect()

@@ -149,30 +149,30 @@ async def test_a_connection_that_goes_but_still_serves_somebody_keeps_no_idle_on
         first.release()  # this connection goes, as soon as the second lease is back
         await asyncio.sleep(0.05)
         third.release()
-        assert (await waiting).status_code == 200
+        assert (await asyncio.wait_for(waiting, 0.5)).status_code == 200
         second.release()
 
 
 async def test_resizing_moves_the_limit_over_all_origins() -> None:
     async def slowly(connection: HTTP1Connection) -> None:
         while await connection.request():
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
             connection.answer()
 
     async with (
         http1_peer(slowly) as one,
-        http1_peer(slowly) as two,
+        http1_peer(serve_all) as two,
         HTTPClientPool(one.url(), max_connections=1) as api,
     ):
-        running = [asyncio.create_task(api.get(f"{peer.url()}/")) for peer in (one, two, one, two)]
+        slow, quick = (asyncio.create_task(api.get(f"{peer.url()}/")) for peer in (one, two))
         await asyncio.sleep(0.1)
         assert (api.stats()["size"], api.stats()["max_size"]) == (1, 1)
-        api.resize(max_size=4)
-        await asyncio.sleep(0.05)
-        assert (api.stats()["size"], api.stats()["max_size"]) == (4, 4)
-        await asyncio.gather(*running)
+        api.resize(max_size=2)
+        assert (await asyncio.wait_for(quick, 0.3)).status_code == 200
+        await slow
+        assert (api.stats()["available"], api.stats()["max_size"]) == (2, 2)
         api.resize(max_size=1)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
         assert api.stats()["size"] == 1
         with pytest.raises(PoolConfigError, match="max_size=0"):
             api.resize(max_size=0)

@@ -103,7 +103,6 @@ async def test_one_pool_serves_one_loop_after_the_other(kind: str, server: embed
     assert (run.stdout, run.stderr) == ("0 1 2\n10 11 12\n20 21 22\n", "")
 
 
-@pytest.mark.parametrize("kind", ["postgres", "redis"])
 def test_two_loops_in_two_threads_keep_to_their_own_pools(kind: str, server: embedded.Server) -> None:
     address = child.address_of(server)
     made: dict[int, Any] = {}
@@ -130,7 +129,6 @@ def test_two_loops_in_two_threads_keep_to_their_own_pools(kind: str, server: emb
     assert all(pool.stats()["opened"] == pool.stats()["closed"] > 0 for pool in made.values())
 
 
-@pytest.mark.parametrize("kind", ["postgres", "redis", "http2"])
 def test_a_clean_run_says_nothing_in_development_mode(kind: str, server: embedded.Server) -> None:
     run = child.run(
         kind,

@@ -34,11 +34,12 @@ async def test_cancelled_requests_cost_no_slot_and_nobody_an_answer(
 
 
 async def test_descriptors_tasks_and_memory_are_flat_under_mixed_load(
-    postgres: embedded.PostgresServer, redis_server: embedded.RedisServer
+    postgres: embedded.PostgresServer, redis_server: embedded.RedisServer, https_server: embedded.HTTPSServer
 ) -> None:
     mixed = [
         backends.postgres(postgres, "session"),
         backends.redis(redis_server),
+        *(backends.http(https_server, http2=http2) for http2 in (False, True)),
     ]
     found = await soak(mixed, seconds=6, seed=1)
     assert found.complaints() == []
