@@ -219,7 +219,8 @@ class Begun(Coroutine[Any, Any, R]):
 
     def throw(self, *exc: Any) -> Any:
         if not self._has_begun and (awaited := self.send(None)) is not None:
-            awaited._asyncio_future_blocking = False  # the task will not see it
+            awaited._asyncio_future_blocking = False  # the task will not see it, so it is cancelled here
+            awaited.cancel()
         return self._work.throw(*exc)
 
     def close(self) -> None:

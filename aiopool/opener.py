@@ -160,12 +160,17 @@ class Opener(Generic[T]):
         error = ConnectionError("the connection ended by itself before it was used")
         self.outage.failed(self._host.now(), error, is_fatal=False)
 
-    def asked_in_vain(self) -> None:
-        """A caller is about to be refused; so would all be, for as long as a whole step, after the outage is over."""
-        now = self._host.now()
+    def is_hopeless(self, now: float) -> bool:
+        """Whether one more caller would wait in vain. Asking makes the next attempt come sooner: or else, after a long
+        outage, all would be refused for as long as a whole step."""
+        if not self.attempts:
+            self.outage.forget_if_stale(now)
+        if not self.outage.is_hopeless(now):
+            return False
         if not any(attempt.covers_until > now for attempt in self.attempts):
             self.outage.asked()
             self.review()
+        return True
 
     def review(self, *, eager: bool = False) -> None:
         """Opens as many as are lacking now. `eager`: don't count on returns."""

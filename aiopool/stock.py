@@ -138,10 +138,9 @@ class Stock(Generic[T]):
         """Raises if waiting makes no sense for one more."""
         if self._is_closed:
             raise self._refusals.closed()
-        outage, limit = self.opener.outage, self.config.max_waiting
-        if outage.is_hopeless(now) and not self.alive and not self.line.is_paused:
-            self.opener.asked_in_vain()
-            raise self._refusals.unavailable(0.0, outage.error)
+        limit = self.config.max_waiting
+        if not self.alive and not self.line.is_paused and self.opener.is_hopeless(now):
+            raise self._refusals.unavailable(0.0, self.opener.outage.error)
         if limit is not None:
             # Callers beyond what the pool can carry at all: only they queue for a return.
             room = self.config.max_size - len(self.connections)
@@ -266,7 +265,7 @@ class Stock(Generic[T]):
     def retire(self, info: PooledConnection[T], reason: Reason, *, abruptly: bool = False) -> None:
         """Never lent again: closed now, or when its last lease is back."""
         self.line.discard(info)
-        info.expire(-inf, Reason.POOL_CLOSED if self._is_closed else reason)
+        info.expire(-inf, reason)
         if info.leases or info.place in (Place.CLOSING, Place.GONE):
             return
         info.place = Place.CLOSING

@@ -12,16 +12,16 @@ from collections.abc import Callable
 class Backoff:
     """The delays between attempts: uniform in [0, step], the step doubling from `initial` to `maximum` seconds."""
 
-    __slots__ = ("_maximum", "_random", "_step", "initial")
+    __slots__ = ("_random", "_step", "initial", "maximum")
 
     def __init__(self, initial: float, maximum: float, rand: Callable[[], float] = random.random) -> None:
         self.initial = self._step = initial
-        self._maximum = maximum
+        self.maximum = maximum
         self._random = rand
 
     def next_delay(self) -> float:
         delay = self._random() * self._step
-        self._step = min(self._maximum, self._step * 2)
+        self._step = min(self.maximum, self._step * 2)
         return delay
 
     def reset(self) -> None:

@@ -54,8 +54,10 @@ def _tell_shorter(seed: int, length: int) -> None:
     numbers, variant = shorter(seed, length)
     history = draw(seed, length).only(numbers, variant)
     print(f"  shorter: {command(seed, length, numbers, variant)}\n  {run(history).violation}")
-    for number, op in zip(numbers, history.ops, strict=True):
+    for number, op in list(zip(numbers, history.ops, strict=True))[:20]:
         print(f"    {number}: {op}")
+    if len(numbers) > 20:
+        print(f"    and {len(numbers) - 20} more")
 
 
 def _replay(seed: int, length: int, numbers: list[int], variant: int) -> None:

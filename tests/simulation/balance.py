@@ -8,6 +8,9 @@ from typing import Any
 from tests.simulation.ledger import Attempt, Broken
 from tests.simulation.rules import TOLERANCE, Rules
 
+#: Whatever is under way has ended after so many seconds: the sum of all timeouts and steps of backoff; and what is idle
+#: has been so for longer than any `max_idle_time`.
+CALM = 30.0
 #: What may be lost in sums of many differences of the clock.
 ROUNDING = 1e-3
 
@@ -37,6 +40,11 @@ class Balance:
         for key in ("in_use", "opening", "waiting", "oldest_wait", "oldest_lease"):
             self._is(key, 0)
         self._is("size", self.config.min_size, self.config.max_size)
+        config = self.config
+        if config.max_idle_time is not None and config.max_lifetime is None:
+            self._is("size", config.min_size)
+        if config.max_idle is not None and config.max_shares == 1:
+            self._is("available", 0, max(config.max_idle, config.min_size))
         in_check = len(self.pool._stock.health.in_care)
         self._is("available", (self.stats["size"] - in_check) * self.config.max_shares)
         self._is("size", self.server.standing + self.server.in_flight)

@@ -152,9 +152,12 @@ class WatchedServer(SimulatedServer):
         account = self._begin(connection, "validate")
         if account.held_since:
             raise self.objection(f"{connection} is checked while it is leased")
+        began_at, limit = self.loop.time(), self.history.config["validate_timeout"]
         try:
             is_valid = await super().validate(connection)
-            if is_valid:
+            if self.loop.time() > began_at + limit + self.history.lateness:
+                account.condemned = "its check took too long"
+            elif is_valid:
                 account.proven_at = self.loop.time()
             else:
                 account.condemned = "it is invalid"

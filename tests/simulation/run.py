@@ -17,13 +17,11 @@ from aiopool.pool import State
 from aiopool.testing.loop import SimulationLoop
 from aiopool.testing.server import NONE
 from tests.simulation.actors import Actors, Asking, says_broken
-from tests.simulation.balance import Balance
+from tests.simulation.balance import CALM, Balance
 from tests.simulation.history import Call, History
 from tests.simulation.ledger import Broken, WatchedServer
 from tests.simulation.rules import Rules
 
-#: Whatever is under way has ended after so many seconds: the sum of all timeouts and steps of backoff.
-CALM = 30.0
 #: However long the line is, everybody in it is served by then.
 LONGEST_QUEUE = 2000.0
 

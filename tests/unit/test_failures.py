@@ -273,3 +273,16 @@ async def test_attempts_that_hang_leave_slots_to_those_who_ask(make_pool):
         await timed(pool.acquire(timeout=0.01))
         await asyncio.sleep(0.1)
     assert len(backend.attempts) < 100
+
+
+async def test_a_failure_of_long_ago_refuses_nobody(make_pool):
+    backend = Backend()
+    pool = make_pool(backend, max_size=2, unavailable_after=5, backoff_max=10)
+    lease = await pool.acquire()
+    backend.opens = DOWN
+    await timed(pool.acquire(timeout=0.05))  # one attempt fails, then nobody needs another
+    backend.opens = Step()
+    await asyncio.sleep(100)
+    lease.discard()
+    await settle()
+    assert await hold(pool) == 0

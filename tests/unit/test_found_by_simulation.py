@@ -241,3 +241,20 @@ async def test_a_check_or_reset_that_is_cancelled_before_it_begins_costs_its_con
     lease = await waiter
     assert lease.connection.id == 1
     lease.release()
+
+
+async def test_what_such_a_first_step_awaits_is_cancelled_with_it(make_pool):
+    answers = []
+
+    async def close(connection):
+        answers.append(asyncio.get_running_loop().create_future())
+        await answers[0]
+
+    backend = Backend()
+    pool = make_pool(backend, destroyer=close, aborter=backend.abort)
+    lease = await pool.acquire()
+    lease.discard()
+    (closing,) = (task for task in asyncio.all_tasks() if task.get_name().endswith(" close"))
+    closing.cancel()
+    await settle()
+    assert answers[0].cancelled()
