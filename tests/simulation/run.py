@@ -11,6 +11,7 @@ import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from aiopool import ConnectionPool, PoolConfig, PoolError
 from aiopool.pool import State
@@ -91,10 +92,12 @@ async def _live(history: History, loop: SimulationLoop, server: WatchedServer) -
     # From now on all is well; everybody must come to an end.
     for kind in history.faults:
         setattr(server, kind, NONE)
-    acts = [task for task, op in zip(tasks, history.ops, strict=True)]
     server.come_back()
-    await _end_of(acts, rules)
-    await _rest(history, pool, server, rules, actors)
+    for account in server.accounts.values():
+        if account.info is not None:
+            account.info.capacity = history.config["max_shares"]
+    await _end_of(tasks, rules)
+    await _rest(pool, rules, actors)
     await pool.close()
     Balance(rules).is_final(asyncio.all_tasks(loop) - {asyncio.current_task()})  # type: ignore[arg-type]
 
@@ -111,13 +114,8 @@ async def _end_of(tasks: list[asyncio.Task[None]], rules: Rules) -> None:
             raise exc
 
 
-async def _rest(
-    history: History, pool: ConnectionPool[object], server: WatchedServer, rules: Rules, actors: Actors
-) -> None:
+async def _rest(pool: ConnectionPool[Any], rules: Rules, actors: Actors) -> None:
     """Whatever has happened: an open pool is healthy after a while, with no call and no restart."""
-    for account in server.accounts.values():
-        if account.info is not None:
-            account.info.capacity = history.config["max_shares"]
     await asyncio.sleep(CALM)
     if pool._state is State.OPEN:
         await _calm(rules)
@@ -140,9 +138,9 @@ async def _calm(rules: Rules) -> None:
     Balance(rules).is_calm()
 
 
-def _build(history: History, server: WatchedServer) -> ConnectionPool[object]:
+def _build(history: History, server: WatchedServer) -> ConnectionPool[Any]:
     hooks = history.hooks
-    pool: ConnectionPool[object] = ConnectionPool(
+    pool: ConnectionPool[Any] = ConnectionPool(
         server.session if history.factory == "session" else server.connect,
         PoolConfig(**history.config),
         configure=server.configure if "configure" in hooks else None,
