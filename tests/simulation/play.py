@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 
@@ -18,7 +18,7 @@ VARIANTS = 4
 CHUNK = 16
 
 
-def play(seeds: range, length: int, jobs: int) -> Iterator[tuple[int, str, int]]:
+def play(seeds: range, length: int, jobs: int) -> Generator[tuple[int, str, int], None, None]:
     """Seed, broken rule (empty: none) and steps of each history."""
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as processes:
         chunks = (seeds[n : n + CHUNK] for n in range(0, len(seeds), CHUNK))

@@ -99,7 +99,7 @@ async def _live(history: History, loop: SimulationLoop, server: WatchedServer) -
     await _end_of(tasks, rules)
     await _rest(pool, rules, actors)
     await pool.close()
-    Balance(rules).is_final(asyncio.all_tasks(loop) - {asyncio.current_task()})  # type: ignore[arg-type]
+    Balance(rules).is_final(asyncio.all_tasks(loop) - {asyncio.current_task()})
 
 
 async def _end_of(tasks: list[asyncio.Task[None]], rules: Rules) -> None:
@@ -174,7 +174,7 @@ def _bury(loop: SimulationLoop, *, is_broken: bool) -> None:
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()
         loop._ready.clear()  # type: ignore[attr-defined]
         loop._scheduled.clear()  # type: ignore[attr-defined]
         gc.collect()
