@@ -251,5 +251,5 @@ class _Client(httpx.AsyncClient):
             request.url = url.copy_with(userinfo=b"")
             if auth is None or (auth is httpx.USE_CLIENT_DEFAULT and self.auth is None):
                 auth = httpx.BasicAuth(url.username, url.password)
-            url = request.url
+            url = request.url  # an error shows the variables of the frames that it leaves
         return await super().send(request, auth=auth, **how)
