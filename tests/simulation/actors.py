@@ -168,6 +168,9 @@ class Actors:
         self.rules.being_opened += 1
         try:
             await self.pool.open(wait=act.a < 0.7, timeout=act.b * 3)
+        except BaseException:
+            self.rules.was_undone = True
+            raise
         finally:
             self.rules.being_opened -= 1
 

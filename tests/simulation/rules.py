@@ -47,6 +47,7 @@ class Rules:
         self.close_deadline: float | None = None
         #: Calls of `open`, which undo what they began when they fail.
         self.being_opened = 0
+        self.was_undone = False
         self.cancels: list[tuple[int, int, asyncio.Task[Any]]] = []
         self.cancelled: set[asyncio.Task[Any]] = set()
         self.cancel_when_served: list[asyncio.Task[Any]] = []
@@ -128,7 +129,7 @@ class Rules:
     @property
     def takes_back(self) -> bool:
         """Whether connections may be, or have been, closed under their holders."""
-        return bool(self.pool.config.max_hold or self.close_deadline or self.being_opened)
+        return bool(self.pool.config.max_hold or self.close_deadline or self.being_opened or self.was_undone)
 
     def _check_line(self) -> None:
         line, before = self.pool._line, self._line
