@@ -123,7 +123,8 @@ class Rules:
         if existing > max_size and opening > self._opening:
             raise Broken(f"an opening began with {existing} connections where {max_size} are allowed")
         self._opening = opening
-        if not (self.takes_back or self.holding <= leases) or leases > self.holding + self.acquiring + self.lost:
+        is_short = leases < self.holding and not self.takes_back
+        if is_short or leases > self.holding + self.acquiring + self.lost:
             raise Broken(f"{leases} leases are out, but {self.holding} are held and {self.acquiring} asked for")
 
     @property
