@@ -10,7 +10,7 @@ from aiopool.policies.backoff import Backoff
 class Outage:
     """From the first open that failed since a success until the next success. Times are the caller's."""
 
-    __slots__ = ("_backoff", "_is_fatal", "_known_at", "_limit", "_tried_at", "error", "retry_at", "since")
+    __slots__ = ("_backoff", "_is_fatal", "_limit", "_tried_at", "error", "retry_at", "since")
 
     def __init__(self, backoff: Backoff, unavailable_after: float | None) -> None:
         self._backoff = backoff
@@ -20,7 +20,8 @@ class Outage:
         #: The last one; without its traceback, because frames hold passwords.
         self.error: BaseException | None = None
         self.retry_at = 0.0
-        self._tried_at = self._known_at = -inf
+        #: When an attempt last began or failed.
+        self._tried_at = -inf
         self._is_fatal = False
 
     def failed(self, now: float, error: BaseException, *, is_fatal: bool) -> bool:
@@ -32,7 +33,7 @@ class Outage:
             self.since = now
         self.error = without_tracebacks(error)
         self._is_fatal = is_fatal
-        self._known_at = now
+        self._tried_at = now
         return begins
 
     def tried(self, now: float) -> None:
@@ -46,9 +47,9 @@ class Outage:
             self.retry_at = min(self.retry_at, self._tried_at + self._backoff.initial)
 
     def forget_if_stale(self, now: float) -> None:
-        """For when nothing is being tried: what was true a whole step ago is not known any more. There were connections
-        enough, so nobody tried."""
-        if self.since is not None and now > max(self._known_at, self._tried_at, self.retry_at) + self._backoff.maximum:
+        """For when nothing is being tried: there were connections enough, and what was true a whole step ago is not
+        known any more."""
+        if self.since is not None and now > self._tried_at + 2 * self._backoff.maximum:
             self.is_over()
 
     def is_over(self) -> None:
