@@ -163,8 +163,7 @@ class Opener(Generic[T]):
     def is_hopeless(self, now: float) -> bool:
         """Whether one more caller would wait in vain. Asking makes the next attempt come sooner: or else, after a long
         outage, all would be refused for as long as a whole step."""
-        if not self.attempts:
-            self.outage.forget_if_stale(now)
+        self._forget_what_is_stale(now)
         if not self.outage.is_hopeless(now):
             return False
         if not any(attempt.covers_until > now for attempt in self.attempts):
@@ -181,6 +180,7 @@ class Opener(Generic[T]):
         now = self._host.now()
         supply = self._host.supply(now)
         self._tell_if_min_size(supply.alive)
+        self._forget_what_is_stale(now)
         if self.outage.since is None:
             for _ in range(self._lacking(supply, now, eager)):
                 if not self._start(now):
@@ -188,6 +188,10 @@ class Opener(Generic[T]):
         else:
             self._retry(supply, now)
         self._set_alarm(supply, now)
+
+    def _forget_what_is_stale(self, now: float) -> None:
+        if not self.attempts:
+            self.outage.forget_if_stale(now)
 
     def close(self) -> None:
         """Starts nothing any more, and cancels what is being opened."""

@@ -207,7 +207,7 @@ class Stock(Generic[T]):
             self.retire(info, info.expires_as)
         elif self.is_shrinking and self._shrinks(info):
             pass
-        elif self.config.max_idle is not None and self._is_one_idle_too_many(info):
+        elif self.config.max_idle is not None and not info.leases and self._are_too_many_idle(comes=1):
             self.retire(info, Reason.IDLE)
         else:
             self.line.put_nowait(info, now)
@@ -255,10 +255,10 @@ class Stock(Generic[T]):
                 self.line.put_back(info)
                 self.serve_line()
 
-    def _is_one_idle_too_many(self, info: PooledConnection[T]) -> bool:
+    def _are_too_many_idle(self, comes: int = 0) -> bool:
+        """Of those that are idle, and one more that `comes` to be, unless somebody waits for it."""
         limit = self.config.max_idle
-        would_idle = not info.leases and not self.line.waiters and self.surplus > 0
-        return would_idle and limit is not None and self.line.qsize() >= limit
+        return limit is not None and self.line.qsize() + comes > limit and self.surplus > 0 and not self.line.waiters
 
     # -- a connection goes
 
@@ -350,8 +350,8 @@ class Stock(Generic[T]):
         self.opener.slots.resize(config.max_size - self.config.max_size)
         self.config = config
         for info in self.line.lendable:
-            if not info.leases:
-                self._shrinks(info)
+            if not info.leases and not self._shrinks(info) and self._are_too_many_idle():
+                self.retire(info, Reason.IDLE)
         self.is_shrinking = self._oversize > 0
         self.health.wake()
         self.serve_line()

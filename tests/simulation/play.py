@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
+from multiprocessing.connection import wait
 
 from tests.simulation.history import draw
 from tests.simulation.run import run
@@ -20,7 +23,7 @@ CHUNK = 16
 
 def play(seeds: range, length: int, jobs: int) -> Generator[tuple[int, str, int], None, None]:
     """Seed, broken rule (empty: none) and steps of each history."""
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as processes:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _end_with_the_parent) as processes:
         chunks = (seeds[n : n + CHUNK] for n in range(0, len(seeds), CHUNK))
         # Never more than a few ahead, so that stopping early is quick.
         running = [processes.submit(_play_some, chunk, length) for chunk in islice(chunks, 2 * jobs)]
@@ -31,6 +34,13 @@ def play(seeds: range, length: int, jobs: int) -> Generator[tuple[int, str, int]
         finally:
             for each in running:
                 each.cancel()
+
+
+def _end_with_the_parent() -> None:
+    """Or else workers wait for ever when the command is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 def _play_some(seeds: range, length: int) -> list[tuple[int, str, int]]:

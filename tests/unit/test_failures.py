@@ -286,3 +286,16 @@ async def test_a_failure_of_long_ago_refuses_nobody(make_pool):
     lease.discard()
     await settle()
     assert await hold(pool) == 0
+
+
+async def test_a_failure_of_long_ago_opens_nothing_for_nobody(make_pool):
+    backend = Backend()
+    pool = make_pool(backend, max_size=2, unavailable_after=5, backoff_max=10, max_idle_time=60)
+    lease = await pool.acquire()
+    backend.opens = DOWN
+    await timed(pool.acquire(timeout=0.05))
+    backend.opens = Step()
+    lease.release()
+    await asyncio.sleep(300)
+    assert pool.stats()["size"] == 0
+    assert len(backend.connections) == 1

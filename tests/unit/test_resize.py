@@ -235,3 +235,18 @@ async def test_a_spread_drain_replaces_the_leased_when_they_come_back(make_pool)
     lease.release()
     await settle()
     assert pool.stats()["closed_by"]["drained"] == 1
+
+
+async def test_a_smaller_min_size_lets_go_what_is_beyond_max_idle(make_pool):
+    pool = make_pool(Backend(), min_size=4, max_size=6, max_idle=4)
+    await pool.open()
+    pool.resize(min_size=3)
+    assert pool.stats()["size"] == 4
+    pool = make_pool(Backend(), min_size=0, max_size=6, max_idle=1)
+    pool.resize(min_size=4)
+    await pool.open()
+    assert pool.stats()["size"] == 4
+    pool.resize(min_size=0)
+    await settle()
+    assert pool.stats()["size"] == 1
+    assert pool.stats()["closed_by"]["idle"] == 3

@@ -222,8 +222,8 @@ CHECKS = [
     Fault(
         "one idle connection more than max_idle",
         "stock.py",
-        "self.line.qsize() >= limit",
-        "self.line.qsize() > limit",
+        "self.line.qsize() + comes > limit",
+        "self.line.qsize() + comes > limit + 1",
         "Off by one.",
         "lifetime edges",
     ),
