@@ -339,11 +339,12 @@ class Stock(Generic[T]):
         """Replaces what exists and, by the epoch, what is being opened. Only the idle need to be spread."""
         self.opener.epoch += 1
         now = self.now()
-        idle = [info for info in self.line.lendable if not info.leases] if over > 0 else []
+        idle = {info: None for info in self.line.lendable if not info.leases} if over > 0 else {}
         for n, info in enumerate(idle, start=1):
             info.expire(now + over * n / len(idle), Reason.DRAINED)
-        for info in set(self.connections).difference(idle):
-            self.retire_from_anywhere(info, Reason.DRAINED)
+        for info in list(self.connections):
+            if info not in idle:
+                self.retire_from_anywhere(info, Reason.DRAINED)
         self.health.wake()
 
     def resize(self, config: PoolConfig) -> None:

@@ -22,8 +22,8 @@ CONTROL = [
     Fault(
         "a drain forgets what is leased",
         "stock.py",
-        "for info in set(self.connections).difference(idle):",
-        "for info in set(self.line.lendable).difference(idle):",
+        "            if info not in idle:",
+        "            if info not in idle and not info.leases:",
         "They will come back, and then nobody remembers.",
         "resize",
     ),
