@@ -151,7 +151,7 @@ class Stock(Generic[T]):
 
     def serve_line(self, *, eager: bool = False) -> None:
         """What is idle for those who wait: at once if it is fresh, else after a check; and new ones for the rest."""
-        line, now = self.line, self.now()
+        line, now, stale = self.line, self.now(), []
         while line.waiters and not line.empty() and not line.is_paused:
             info = line.pop()
             if now >= info.expires_at:
@@ -161,8 +161,11 @@ class Stock(Generic[T]):
             elif line.waiting > self.health.checks_to_count_on(now):
                 self.health.check(info)
             else:
-                line.put_back(info)
-                break
+                stale.append(info)
+                if not line.is_shared:  # the others are staler still
+                    break
+        for info in reversed(stale):
+            line.put_back(info)
         self.opener.review(eager=eager)
 
     def timed_out(self, waiter: Waiter[T]) -> PoolError:
