@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.simulation.history import Act
 from tests.simulation.ledger import Attempt, Broken
 from tests.simulation.rules import TOLERANCE, Rules
 
@@ -43,7 +44,9 @@ class Balance:
         config = self.config
         if config.max_idle_time is not None and config.max_lifetime is None:
             self._is("size", config.min_size)
-        if config.max_idle is not None and config.max_shares == 1:
+        # What comes while the pool is suspended is kept for those who wait, and they may leave.
+        was_suspended = any(isinstance(op, Act) and op.what == "suspend" for op in self.server.history.ops)
+        if config.max_idle is not None and config.max_shares == 1 and not was_suspended:
             self._is("available", 0, max(config.max_idle, config.min_size))
         in_check = len(self.pool._stock.health.in_care)
         self._is("available", (self.stats["size"] - in_check) * self.config.max_shares)

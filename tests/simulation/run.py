@@ -42,31 +42,42 @@ class Outcome:
 
 def run(history: History) -> Outcome:
     """Plays it. The same history always goes the same way."""
+    is_collecting, hook = gc.isenabled(), sys.unraisablehook
+    gc.disable()  # what it frees, and when, is no part of the seed
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outcome = _play(history)
+            if outcome.violation:  # what a broken run has left behind ends in silence
+                sys.unraisablehook = lambda _: None
+                gc.collect()
+    finally:
+        sys.unraisablehook = hook
+        logging.disable(logging.NOTSET)
+        if is_collecting:
+            gc.enable()
+    return outcome
+
+
+def _play(history: History) -> Outcome:
     random.seed(history.dice)  # backoff and lifetimes have jitter
     loop = SimulationLoop(history.dice, lateness=history.lateness, horizon=10_000.0, patience=60.0)
     server = WatchedServer(history, loop)
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, context: complaints.append(_complaint(context)))
     violation = ""
-    logging.disable(logging.CRITICAL)
-    is_collecting = gc.isenabled()
-    gc.disable()  # what it frees, and when, is no part of the seed
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            loop.run_until_complete(_live(history, loop, server))
-            if complaints:
-                raise Broken(f"the loop was told: {complaints[0]}")
-        except AssertionError as exc:
-            violation = f"{type(exc).__name__}: {exc}"
-        except Exception as exc:
-            violation = f"{type(exc).__name__}: {exc}"
-        finally:
-            loop.after_step = None
-            _bury(loop, is_broken=bool(violation))
-            logging.disable(logging.NOTSET)
-            if is_collecting:
-                gc.enable()
+    try:
+        loop.run_until_complete(_live(history, loop, server))
+        if complaints:
+            raise Broken(f"the loop was told: {complaints[0]}")
+    except Exception as exc:
+        violation = f"{type(exc).__name__}: {exc}"
+    finally:
+        loop.after_step = None
+        if violation:
+            _bury(loop)
+        loop.close()
     return Outcome(violation, loop.steps, tuple(server.trace))
 
 
@@ -167,16 +178,10 @@ def _complaint(context: dict[str, object]) -> str:
     return f"{context.get('message')}: {context.get('exception')!r}"
 
 
-def _bury(loop: SimulationLoop, *, is_broken: bool) -> None:
-    """What a broken run has left behind ends in silence."""
-    if is_broken:
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        for task in asyncio.all_tasks(loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with suppress(BaseException):
-                task.get_coro().close()
-        loop._ready.clear()  # type: ignore[attr-defined]
-        loop._scheduled.clear()  # type: ignore[attr-defined]
-        gc.collect()
-        sys.unraisablehook = hook
-    loop.close()
+def _bury(loop: SimulationLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        with suppress(BaseException):
+            task.get_coro().close()
+    loop._ready.clear()  # type: ignore[attr-defined]
+    loop._scheduled.clear()  # type: ignore[attr-defined]
