@@ -6,13 +6,29 @@ import asyncio
 import sys
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from aiopool.adapters._http_wire import Wire
 from aiopool.connection import Place, PooledConnection
+from aiopool.pool import ConnectionPool
 
-if TYPE_CHECKING:
-    from aiopool.adapters._http_origin import Origin
-    from aiopool.adapters._http_wire import Wire
+
+class Origin(Protocol):
+    """What the limit needs to know of one."""
+
+    limit: Limit
+    pool: ConnectionPool[Wire]
+    wires: dict[Wire, PooledConnection[Wire]]
+
+    @property
+    def is_awaited(self) -> bool:
+        """Somebody waits there for a connection."""
+        ...
+
+    @property
+    def staying(self) -> int:
+        """Its connections that are not on their way out."""
+        ...
 
 
 class Limit:
