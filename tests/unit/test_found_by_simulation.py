@@ -258,3 +258,20 @@ async def test_what_such_a_first_step_awaits_is_cancelled_with_it(make_pool):
     closing.cancel()
     await settle()
     assert answers[0].cancelled()
+
+
+async def test_a_good_shared_connection_is_found_beneath_stale_ones(make_pool):
+    backend = Backend(validates=Step(delay=1))
+    pool = make_pool(backend, validator=backend.validate, validate_after=0.5, max_size=3)
+    first, second, third = [await pool.acquire() for _ in range(3)]
+    first.release()
+    second.release()
+    await asyncio.sleep(0.4)
+    third.release()
+    for lease in (first, second):
+        lease.info.capacity = 2  # it goes on top
+    await asyncio.sleep(0.2)
+    elapsed, lease = await timed(pool.acquire())
+    assert elapsed == 0
+    assert lease.connection is third.connection
+    lease.release()
