@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from aiopool.errors import PoolError
+from aiopool.policies.outage import family
 
 if TYPE_CHECKING:
     from aiopool.adapters.http import HTTPClientPool
@@ -45,16 +46,9 @@ def hush(error: BaseException, *secrets: str | None) -> None:
     Servers and proxies that don't know a command repeat its arguments, and be it a login.
     """
     words = {word for secret in secrets for word in _words_of(secret)}
-    pending: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while pending:
-        exc = pending.pop()
-        if exc is None or id(exc) in seen:
-            continue
-        seen.add(id(exc))
+    for exc in family(error):
         if not isinstance(exc, PoolError) and words & _words(f"{exc} {exc!r}"):
             exc.args = ("its words repeat a part of the password and are not told",)
-        pending += [exc.__cause__, exc.__context__]
 
 
 def _words_of(secret: str | None) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf
 
 from aiopool.policies.backoff import Backoff
@@ -72,6 +73,13 @@ class Outage:
 
 def without_tracebacks(error: BaseException) -> BaseException:
     """The same exception, stripped of the frames that it, its causes and its parts hold."""
+    for exc in family(error):
+        exc.__traceback__ = None
+    return error
+
+
+def family(error: BaseException) -> Iterator[BaseException]:
+    """An exception, its causes, contexts and parts, and theirs; each once."""
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()
     while pending:
@@ -79,8 +87,7 @@ def without_tracebacks(error: BaseException) -> BaseException:
         if exc is None or id(exc) in seen:
             continue
         seen.add(id(exc))
-        exc.__traceback__ = None
+        yield exc
         pending += [exc.__cause__, exc.__context__]
         if isinstance(exc, BaseExceptionGroup):
             pending += exc.exceptions
-    return error

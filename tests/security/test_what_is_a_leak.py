@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiopool import ConnectionPool, PoolConfig, PoolManager, PoolUnavailable
+from aiopool.adapters import hush
 from tests.security.secret import AWKWARD, Secret, few_examples, secrets
 from tests.security.told import Told, listening
 
@@ -164,3 +165,9 @@ def test_what_leaks_on_purpose_is_caught(leak: Callable[[Told], object]) -> None
         leak(told)
     with pytest.raises(AssertionError, match="tells"):
         told.assert_nothing_of(AWKWARD)
+
+
+def test_hushing_reaches_the_parts_of_a_group() -> None:
+    error = ExceptionGroup("several", [ValueError("AUTH xyzzyplugh is unknown")])
+    hush(error, "xyzzyplugh")
+    assert "xyzzyplugh" not in repr(error.exceptions)
