@@ -94,6 +94,9 @@ class Attempt:
         self.epoch = epoch
         self.is_over = False
 
+    def covers(self, now: float) -> bool:
+        return now < self.covers_until and not self.is_over
+
     def end(self) -> None:
         self.is_over = True
         self.timer.cancel()
@@ -134,7 +137,6 @@ class Opener(Generic[T]):
         self._using_before = (0.0, 0)
         self._alarm: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self._has_given_up = False
 
     def line_forms(self) -> None:
         """Somebody has to wait: from now on, see how long leases last."""
@@ -160,16 +162,22 @@ class Opener(Generic[T]):
         error = ConnectionError("the connection ended by itself before it was used")
         self.outage.failed(self._host.now(), error, is_fatal=False)
 
-    def is_hopeless(self, now: float) -> bool:
-        """Whether one more caller would wait in vain. Asking makes the next attempt come sooner: or else, after a long
-        outage, all would be refused for as long as a whole step."""
+    def is_hopeless(self, now: float, deadline: float) -> bool:
+        """Whether a caller who can wait until then would wait in vain.
+
+        Asking makes the next attempt come sooner, and the attempt under way is worth waiting for: or else, after an
+        outage, all would be refused for as long as a whole step and an opening.
+        """
         self._forget_what_is_stale(now)
         if not self.outage.is_hopeless(now):
             return False
-        if not any(attempt.covers_until > now for attempt in self.attempts):
+        if not self._is_trying(now):
             self.outage.asked()
             self.review()
-        return True
+        return not any(attempt.covers(now) and attempt.covers_until <= deadline for attempt in self.attempts)
+
+    def _is_trying(self, now: float) -> bool:
+        return any(attempt.covers(now) for attempt in self.attempts)
 
     def review(self, *, eager: bool = False) -> None:
         """Opens as many as are lacking now. `eager`: don't count on returns."""
@@ -207,7 +215,7 @@ class Opener(Generic[T]):
 
     def _lacking(self, supply: Supply, now: float, eager: bool) -> int:
         config = self._host.config
-        covering = sum(attempt.covers_until > now for attempt in self.attempts)
+        covering = sum(attempt.covers(now) for attempt in self.attempts)
         for_the_line = opens_wanted(
             waiting=self._line.waiting - supply.withheld,
             coming=covering + supply.coming,
@@ -236,7 +244,9 @@ class Opener(Generic[T]):
         return now - oldest.began_at if oldest else 0.0
 
     def _retry(self, supply: Supply, now: float) -> None:
-        if self.outage.is_hopeless(now) and not supply.alive and not self._line.is_paused:
+        # Who came after the first refusal waits for the attempt under way, and is told by its outcome.
+        is_awaited = self.outage.is_told and self._is_trying(now)
+        if self.outage.is_hopeless(now) and not is_awaited and not supply.alive and not self._line.is_paused:
             self._give_up(now)
         if now >= self.outage.retry_at and self._is_wanted(supply, now) and self._start(now):
             self.outage.tried(now)
@@ -256,10 +266,12 @@ class Opener(Generic[T]):
         if outage.since is not None:
             if outage.gives_up_at is not None and outage.gives_up_at > now and not supply.alive:
                 due.append(outage.gives_up_at)
+            elif self._line.waiting:
+                due += [attempt.covers_until for attempt in self.attempts if attempt.covers(now)]
             if not self.slots.locked() and self._is_wanted(supply, max(now, outage.retry_at)):
                 due.append(outage.retry_at)
         elif self._line.waiting and not (self.slots.locked() and self._line.empty()):
-            due = [attempt.covers_until for attempt in self.attempts if attempt.covers_until > now]
+            due = [attempt.covers_until for attempt in self.attempts if attempt.covers(now)]
             due += [date for date in (supply.coming_until, self._patience_ends()) if date is not None and date > now]
         if due:
             delay = max(SHORTEST_TIMER, min(due) - now)
@@ -309,7 +321,6 @@ class Opener(Generic[T]):
         if self.outage.since is not None:
             log.info("pool %r: opening connections works again", self._host.name)
         self.outage.is_over()
-        self._has_given_up = False
         seconds = self._host.now() - attempt.began_at
         self._open_time.learn(seconds)
         self._counters.opened += 1
@@ -355,8 +366,8 @@ class Opener(Generic[T]):
     def _give_up(self, now: float) -> None:
         """Nothing can be had, as far as we know: whoever waits shall not wait for another attempt."""
         error = self.outage.error
-        if not self._has_given_up and error is not None:
-            self._has_given_up = True
+        if not self.outage.is_told and error is not None:
+            self.outage.is_told = True
             log.error("pool %r is unavailable: %s", self._host.name, type(error).__name__)
             self._host.emit(events.Unavailable, error)
         self._line.refuse_all(lambda waiter: self._refusals.unavailable(now - waiter.since, error))

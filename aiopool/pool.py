@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
-from math import frexp
+from math import frexp, inf
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
@@ -178,7 +178,7 @@ class ConnectionPool(Generic[T]):
             timeout = self._config.acquire_timeout
         line, stock, counters = self._line, self._stock, self._counters
         began = self._now()
-        stock.refuse_at_once(began)
+        stock.refuse_at_once(began, inf if timeout is None else began + timeout)
         if not line.waiters:
             stock.opener.line_forms()
         waiter = line.line_up(began)

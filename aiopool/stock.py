@@ -134,12 +134,12 @@ class Stock(Generic[T]):
 
     # -- callers who have to wait
 
-    def refuse_at_once(self, now: float) -> None:
-        """Raises if waiting makes no sense for one more."""
+    def refuse_at_once(self, now: float, deadline: float) -> None:
+        """Raises if waiting makes no sense for one more, who can wait until `deadline`."""
         if self._is_closed:
             raise self._refusals.closed()
         limit = self.config.max_waiting
-        if not self.alive and not self.line.is_paused and self.opener.is_hopeless(now):
+        if not self.alive and not self.line.is_paused and self.opener.is_hopeless(now, deadline):
             raise self._refusals.unavailable(0.0, self.opener.outage.error)
         if limit is not None:
             # Callers beyond what the pool can carry at all: only they queue for a return.

@@ -11,7 +11,7 @@ from aiopool.policies.backoff import Backoff
 class Outage:
     """From the first open that failed since a success until the next success. Times are the caller's."""
 
-    __slots__ = ("_backoff", "_is_fatal", "_limit", "_tried_at", "error", "retry_at", "since")
+    __slots__ = ("_backoff", "_is_fatal", "_limit", "_tried_at", "error", "is_told", "retry_at", "since")
 
     def __init__(self, backoff: Backoff, unavailable_after: float | None) -> None:
         self._backoff = backoff
@@ -20,6 +20,8 @@ class Outage:
         self.since: float | None = None
         #: The last one; without its traceback, because frames hold passwords.
         self.error: BaseException | None = None
+        #: Whether callers have been refused for it.
+        self.is_told = False
         self.retry_at = 0.0
         #: When an attempt last began or failed.
         self._tried_at = -inf
@@ -55,7 +57,7 @@ class Outage:
 
     def is_over(self) -> None:
         self.since = self.error = None
-        self._is_fatal = False
+        self._is_fatal = self.is_told = False
         self._backoff.reset()
 
     @property

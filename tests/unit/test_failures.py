@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from aiopool import PoolTimeout, PoolUnavailable
+from aiopool.events import Unavailable
 from tests.fakes import Backend, Step, hold, now, release_all, settle, take, timed
 
 DOWN = Step(error=ConnectionRefusedError("nobody there"))
@@ -299,3 +300,77 @@ async def test_a_failure_of_long_ago_opens_nothing_for_nobody(make_pool):
     await asyncio.sleep(300)
     assert pool.stats()["size"] == 0
     assert len(backend.connections) == 1
+
+
+async def in_an_attempt(make_pool, attempt):
+    """A pool whose openings took 0.2 s before it became unavailable, 0.1 s after this attempt began."""
+    backend = Backend(opens=Step(delay=0.2))
+    pool = make_pool(backend, max_size=4, unavailable_after=1, backoff_initial=1)
+    lease = await pool.acquire()
+    backend.opens = DOWN
+    lease.discard()
+    await timed(pool.acquire())
+    await asyncio.sleep(60)
+    backend.next_opens.append(attempt)
+    while not pool.stats()["opening"]:
+        asking = asyncio.create_task(timed(hold(pool)))
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.09)
+    return backend, pool, asking
+
+
+async def test_who_comes_while_an_attempt_is_under_way_is_served_by_it(make_pool):
+    backend, pool, _ = await in_an_attempt(make_pool, Step(delay=0.2))
+    backend.opens = Step(delay=0.2)
+    start = now()
+    await release_all([take(pool), take(pool)])
+    assert now() - start < 0.35  # what is left of this opening, and then that of the others
+
+
+async def test_who_comes_while_an_attempt_is_under_way_is_told_how_it_failed(make_pool):
+    _, pool, asking = await in_an_attempt(make_pool, Step(delay=0.15, error=OSError("out of files")))
+    elapsed, error = await timed(pool.acquire())
+    assert isinstance(error, PoolUnavailable)
+    assert isinstance(error.__cause__, OSError)
+    assert elapsed <= 0.06
+    await asking
+
+
+async def test_an_attempt_that_hangs_is_not_waited_for_longer_than_openings_take(make_pool):
+    _, pool, asking = await in_an_attempt(make_pool, Step(hang=True))
+    elapsed, error = await timed(pool.acquire())
+    assert isinstance(error, PoolUnavailable)
+    assert elapsed <= 0.15
+    assert (await timed(pool.acquire()))[0] == 0
+    await asking
+
+
+async def test_who_cannot_wait_for_the_attempt_under_way_is_refused_at_once(make_pool):
+    _, pool, asking = await in_an_attempt(make_pool, Step(delay=0.2))
+    elapsed, error = await timed(pool.acquire(timeout=0.05))
+    assert isinstance(error, PoolUnavailable)
+    assert elapsed == 0
+    await asking
+
+
+async def test_those_who_waited_first_do_not_wait_for_another_attempt(make_pool):
+    backend = Backend(opens=Step(hang=True))
+    backend.next_opens.append(DOWN)
+    pool = make_pool(backend, unavailable_after=1, backoff_initial=0.9)
+    elapsed, error = await timed(pool.acquire())
+    assert isinstance(error, PoolUnavailable)
+    assert elapsed == pytest.approx(1)
+
+
+async def test_each_outage_is_told_once(make_pool):
+    backend = Backend(opens=DOWN)
+    pool = make_pool(backend, unavailable_after=1, backoff_max=2)
+    told = []
+    pool.subscribe(lambda event: told.append(event) if isinstance(event, Unavailable) else None)
+    for _ in range(2):
+        for _ in range(5):
+            assert isinstance((await timed(pool.acquire()))[1], PoolUnavailable)
+        backend.next_opens.append(Step())
+        await asyncio.sleep(3)
+        (await pool.acquire()).discard()
+    assert len(told) == 2
