@@ -121,7 +121,7 @@ OPENING = [
         "opener.py",
         "return not any(attempt.covers(now) and attempt.covers_until <= deadline for attempt in self.attempts)",
         "return True",
-        "The last attempt has failed, so why should this one not? At the end of an outage each caller fails many times.",
+        "The last attempt failed, so why should this one not? When the outage ends, each caller fails many times.",
         "failures",
     ),
     Fault(
