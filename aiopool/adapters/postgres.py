@@ -14,27 +14,24 @@ from configparser import Error as ServiceFileError
 from contextlib import asynccontextmanager
 from ssl import SSLError
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
-from weakref import WeakKeyDictionary
 
 from aiopool.adapters._asyncpg import (
-    Callbacks,
     Connection,
     asyncpg,
     bad_parameters,
-    cancellation,
     is_broken,
     is_cancelling,
     is_fatal,
-    needs_sync,
     refuse_ambiguous,
     refuse_seconds,
     refuse_unknown,
     synchronized,
     watch_peer,
 )
+from aiopool.adapters._postgres_reset import Reset, ResetMode
 from aiopool.adapters.face import PoolFace
 from aiopool.config import PoolConfig
-from aiopool.errors import PoolConfigError, PoolError
+from aiopool.errors import PoolConfigError
 from aiopool.lease import Acquisition
 from aiopool.pool import CONFIGURED, ConnectionPool
 
@@ -48,17 +45,7 @@ LONGEST_WATCH = 32767
 
 R = TypeVar("R")
 Row: TypeAlias = asyncpg.Record
-ResetMode = Literal["session", "transaction", "none"]
 Isolation = Literal["read_uncommitted", "read_committed", "repeatable_read", "serializable"]
-
-#: Back to the session as it was at login, in one message. The server runs the statements of one simple query
-#: as one transaction, and none of these refuses to run in one. (DISCARD ALL does, and it would drop the
-#: prepared statements that asyncpg goes on using.) Authorization comes first, for the rest may need it.
-#: RESET ALL resets what only a superuser may set as well, such as session_replication_role.
-SESSION_RESET = (
-    "RESET SESSION AUTHORIZATION; RESET ROLE; CLOSE ALL; RESET ALL; UNLISTEN *; "
-    "SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
-)
 
 
 class DatabasePool(PoolFace[Connection]):
@@ -124,8 +111,7 @@ class DatabasePool(PoolFace[Connection]):
         self._command_timeout = command_timeout
         self._dead_peer_after = dead_peer_after
         self._configure = configure
-        self._reset_mode = reset
-        self._own_callbacks: WeakKeyDictionary[Connection, Callbacks] = WeakKeyDictionary()
+        self._reset = Reset(reset, config.reset_timeout)
         self.pool = ConnectionPool(
             self._connect,
             config,
@@ -268,7 +254,7 @@ class DatabasePool(PoolFace[Connection]):
             watch_peer(connection, self._dead_peer_after)
         if self._configure is not None and inspect.isawaitable(result := self._configure(connection)):
             await result
-        self._own_callbacks[connection] = Callbacks(connection)
+        self._reset.remember(connection)
 
     def _was_terminated(self, connection: Any) -> None:
         # A server that goes away takes its idle connections out of the pool at once.
@@ -278,34 +264,6 @@ class DatabasePool(PoolFace[Connection]):
         query = self.config.validation_query or "SELECT 1"
         await connection.execute(query, timeout=self.config.validate_timeout)
         return not connection.is_in_transaction()
-
-    def _reset(self, connection: Connection) -> Awaitable[None] | None:
-        listened = self._own_callbacks[connection].restore(connection)
-        mode = self._reset_mode
-        needs_more = mode == "session" or (mode == "transaction" and listened)
-        if needs_more or connection.is_in_transaction() or is_cancelling(connection) or needs_sync(connection):
-            return self._restore(connection, listened)
-        return None
-
-    async def _restore(self, connection: Connection, listened: bool) -> None:
-        # First of all: only then does the connection know whether it is in a transaction.
-        if is_cancelling(connection):
-            await cancellation(connection)
-        mode = self._reset_mode
-        statements = []
-        if connection.is_in_transaction():
-            if mode == "none":
-                raise PoolError("a connection came back inside a transaction, with reset='none'")
-            statements.append("ROLLBACK")
-        if mode == "session":
-            statements.append(SESSION_RESET)
-        elif mode == "transaction" and listened:
-            statements.append("UNLISTEN *")
-        elif not statements and needs_sync(connection):
-            statements.append("SELECT 1")  # asyncpg stumbles over the answer to an empty query
-        if statements:
-            # The pool bounds this as well, but a shorter `command_timeout` must not.
-            await connection.execute("; ".join(statements), timeout=self.config.reset_timeout)
 
     async def _close(self, connection: Connection) -> None:
         await connection.close(timeout=self.config.close_timeout)

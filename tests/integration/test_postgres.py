@@ -21,7 +21,8 @@ import pytest
 import pytest_asyncio
 
 from aiopool import embedded
-from aiopool.adapters.postgres import SESSION_RESET, DatabasePool
+from aiopool.adapters._postgres_reset import SESSION_RESET
+from aiopool.adapters.postgres import DatabasePool
 from aiopool.config import PoolConfig
 from aiopool.errors import LeaseExpired, PoolClosed, PoolConfigError, PoolTimeout, PoolUnavailable
 from aiopool.testing import FaultProxy
