@@ -100,13 +100,14 @@ class Actors:
             asking.condemn("it was discarded")
             lease.discard()
             raise
-        asking.gives_back(None)
         if call.end == "drop":
+            asking.stops_holding()
             self.rules.lost += 1
             if self.pool.config.max_shares == 1:  # until the pool is told, it may lend what is left of a shared one
                 asking.condemn("its lease was lost")
             del lease
             return
+        asking.gives_back(None)
         if call.end == "discard":
             asking.condemn("it was discarded")
             lease.discard()
@@ -300,14 +301,8 @@ class Asking:
 
     def gives_back(self, exc: BaseException | None) -> None:
         """Right before the release, in the same step."""
-        if not self._is_holding:
+        if not self.stops_holding():
             return
-        self._is_holding = False
-        rules, account = self.rules, self.server.accounts[self.connection]
-        rules.holding -= 1
-        account.held_since.remove(self.since)
-        account.proven_at = self.server.loop.time()
-        rules.holds.append(self.server.loop.time() - self.since)
         if exc is not None and not isinstance(exc, (Mishap, LeaseExpired)):
             is_judged = "is_broken" in self.server.history.hooks
             is_cancel = isinstance(exc, asyncio.CancelledError)
@@ -320,6 +315,18 @@ class Asking:
                 is_broken = True
             if is_broken:
                 self.condemn("it was judged broken")
+
+    def stops_holding(self) -> bool:
+        """False if it held nothing any more."""
+        if not self._is_holding:
+            return False
+        self._is_holding = False
+        rules, account = self.rules, self.server.accounts[self.connection]
+        rules.holding -= 1
+        account.held_since.remove(self.since)
+        account.proven_at = self.server.loop.time()
+        rules.holds.append(self.server.loop.time() - self.since)
+        return True
 
     def condemn(self, why: str) -> None:
         self.server.accounts[self.connection].condemned = why
