@@ -7,8 +7,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from importlib import import_module
@@ -20,29 +19,32 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import article, backends, breakage, html, machine, overhead, report
-from benchmarks.harness import FULL, QUICK, Effort, Run
+from benchmarks.harness import FULL, QUICK, Effort, Run, Suite
 from benchmarks.results import Comparison
 
-
-class Choice(StrEnum):
-    ARTICLE = "article"
-    OVERHEAD = "overhead"
-    BACKENDS = "backends"
-    BREAKAGE = "breakage"
-    ALL = "all"
-
-
+#: In the order in which they are run.
+SUITES: dict[str, Suite] = {
+    "article": article.run,
+    "overhead": overhead.run,
+    "backends": backends.run,
+    "breakage": breakage.run,
+}
+HELP = f"What to run: {', '.join(SUITES)}. Nothing: all of it."
+NOTHING: list[str] = []
 #: How it was done, where that is not what the others do.
-METHODS = {Choice.BREAKAGE: breakage.METHOD, Choice.ALL: f"{report.METHOD} Breakage: {breakage.METHOD}"}
+METHODS = {"breakage": breakage.METHOD}
 
 
-@dataclass(frozen=True)
-class Part:
-    """A suite, to be run on a loop of its own."""
+class Loop(StrEnum):
+    ASYNCIO = "asyncio"
+    UVLOOP = "uvloop"
 
-    suite: str
-    run: Callable[[Run], Coroutine[Any, Any, None]]
-    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+
+def _known(names: list[str]) -> list[str]:
+    for name in names:
+        if name not in SUITES:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(SUITES)}")
+    return names
 
 
 def _may_be_written(path: Path | None) -> Path | None:
@@ -56,27 +58,29 @@ FILE: dict[str, Any] = {"metavar": "FILE", "dir_okay": False, "callback": _may_b
 
 
 def main(
-    suite: Annotated[Choice, typer.Argument(help="What to run.")] = Choice.ALL,
+    names: Annotated[list[str], typer.Argument(metavar="SUITE", callback=_known, help=HELP)] = NOTHING,
     quick: Annotated[bool, typer.Option("--quick", help="A minute or so instead of some; the spread grows.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything raw.", **FILE)] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.", **FILE)] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown instead of tables.")] = False,
+    loop: Annotated[Loop, typer.Option("--loop", help="The event loop.")] = Loop.ASYNCIO,
 ) -> None:
     """Compare aiopool with no pool and with other pools, on real servers that are started here and taken down.
 
-    `article`: three requests to a server 100 ms away. `overhead`: the price of the pool itself. `backends`:
-    PostgreSQL, Redis and HTTPS under load. `breakage`: PostgreSQL goes away and comes back. Set DATABASE_URL or
-    REDIS_URL to measure servers of yours; none but our own is broken.
+    Set DATABASE_URL or REDIS_URL to measure servers of yours; none but our own is broken.
     """
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    suites = {name: run for name, run in SUITES.items() if name in (names or SUITES)}
+    new_loop = _loop_factory(loop)
     facts = {
         "command": _command(),
         "date": datetime.now().astimezone().isoformat(" ", "minutes"),
         **machine.facts(),
+        "event loop": loop.value,
     }
     for line in report.machine_lines(facts):
         out.print(f"- {line}" if as_markdown else line, markup=False, soft_wrap=True)
-    method = METHODS.get(suite, report.METHOD)
+    method = " ".join(dict.fromkeys(METHODS.get(name, report.METHOD) for name in suites))
     out.print(method + "\n", markup=False, soft_wrap=as_markdown)
 
     results: list[Comparison] = []
@@ -89,11 +93,12 @@ def main(
             report.show(out, group)
 
     try:
-        for part in _parts(suite, out):
+        for name, run in suites.items():
             try:
-                _run(part, QUICK if quick else FULL, publish)
+                _run(name, run, QUICK if quick else FULL, new_loop, publish)
             except ImportError as exc:
-                out.print(f"skipped: {part.suite}: {exc}\n", style="yellow", markup=False)
+                out.print(f"skipped: {name}: {exc}\n", style="yellow", markup=False)
+            _judge(out, name, results, as_markdown)
     except KeyboardInterrupt:
         out.print("[yellow]Interrupted: what was finished until then is above.")
         raise typer.Exit(130) from None
@@ -101,22 +106,37 @@ def main(
         _write(results, facts, method, json_file, html_file)
 
 
-def _parts(choice: Choice, out: Console) -> list[Part]:
-    parts = [Part("article", article.run), Part("overhead", overhead.run)]
+def _loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if loop is Loop.ASYNCIO:
+        return None
     try:
         uvloop: Any = import_module("uvloop")
-        parts.append(Part("overhead", overhead.run, uvloop.new_event_loop))
     except ImportError:
-        if choice in (Choice.OVERHEAD, Choice.ALL):
-            out.print("[yellow]skipped: uvloop is not installed: pip install uvloop\n")
-    parts += [Part("backends", backends.run), Part("breakage", breakage.run)]
-    return [part for part in parts if choice in (part.suite, Choice.ALL)]
+        raise typer.BadParameter("uvloop is not installed: pip install uvloop") from None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
-def _run(part: Part, effort: Effort, publish: Callable[[Sequence[Comparison]], None]) -> None:
+def _judge(out: Console, suite: str, results: Sequence[Comparison], as_markdown: bool) -> None:
+    found = [comparison for comparison in results if comparison.suite == suite]
+    if not any(comparison.verdicts() for comparison in found):
+        return
+    if as_markdown:
+        print(report.markdown_targets(found), flush=True)
+    else:
+        report.show_targets(out, found)
+
+
+def _run(
+    name: str,
+    suite: Suite,
+    effort: Effort,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None,
+    publish: Callable[[Sequence[Comparison]], None],
+) -> None:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(f"{part.suite}: starting", total=0)
+        bar = progress.add_task(f"{name}: starting", total=0)
 
         def expect(steps: int) -> None:
             progress.update(bar, total=(progress.tasks[0].total or 0) + steps)
@@ -130,8 +150,8 @@ def _run(part: Part, effort: Effort, publish: Callable[[Sequence[Comparison]], N
             publish(group)
             progress.start()
 
-        with asyncio.Runner(loop_factory=part.new_loop) as runner:
-            runner.run(part.run(Run(effort, expect, step, show)))
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(suite(Run(effort, expect, step, show)))
 
 
 def _write(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from benchmarks.results import Comparison, Kind, Sample, Series
 
@@ -79,6 +79,10 @@ class Run:
     #: Called with the comparisons that make one table, as soon as they are complete.
     publish: Callable[[Sequence[Comparison]], None]
     dice: random.Random = field(default_factory=random.Random)
+
+
+#: Measures, and publishes as it goes.
+Suite = Callable[[Run], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager

@@ -56,6 +56,35 @@ def findings(comparisons: Sequence[Comparison]) -> list[str]:
     return [f"{c.group}, {c.case}: {c.finding}." for c in comparisons if c.finding]
 
 
+TARGET_HEADINGS = ("", "target", "measured", "reached")
+
+
+def target_rows(comparisons: Sequence[Comparison]) -> Iterator[tuple[bool | None, list[str]]]:
+    """What was hoped for in which case, what came of it, and whether that is enough."""
+    groups = {comparison.group for comparison in comparisons}
+    for comparison in comparisons:
+        case = f"{comparison.group}, {comparison.case}" if len(groups) > 1 else comparison.case
+        for verdict in comparison.verdicts():
+            answer = {True: "yes", False: "no", None: "not measured"}[verdict.reached]
+            yield verdict.reached, [case, verdict.text, number(verdict.value), answer]
+
+
+def show_targets(console: Console, comparisons: Sequence[Comparison]) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in TARGET_HEADINGS:
+        table.add_column(heading, justify="right" if heading == "measured" else "left")
+    for reached, texts in target_rows(comparisons):
+        style = {True: "green", False: "red", None: "yellow"}[reached]
+        table.add_row(*(escape(text) for text in texts[:-1]), Text(texts[-1], style=style))
+    console.print(Group(Text(f"{comparisons[0].suite}: targets", style="bold cyan"), table))
+
+
+def markdown_targets(comparisons: Sequence[Comparison]) -> str:
+    rows = [_row(TARGET_HEADINGS), _row(("---", "---", "---:", "---"))]
+    rows += [_row(texts) for _, texts in target_rows(comparisons)]
+    return f"### Targets: {comparisons[0].suite}\n\n" + "\n".join(rows) + "\n"
+
+
 def machine_lines(facts: Mapping[str, str]) -> Iterator[str]:
     yield from (f"{name}: {value}" for name, value in facts.items())
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from aiopool import embedded
 from benchmarks.backends import https, postgres, redis
-from benchmarks.backends.load import METRICS, Caller, load
-from benchmarks.harness import Run, compare, opened
-from benchmarks.results import Comparison, Sample, number
+from benchmarks.harness import Run, opened
+from benchmarks.load import METRICS, Caller, compare_loads, load
+from benchmarks.results import Comparison, number
 
 TASKS = (1, 10, 100)
 SIZE = "Pools of 10 connections; every task calls again as soon as it is answered."
@@ -50,22 +50,12 @@ async def _compare(run: Run, title: str, about: str, callers: Sequence[Caller], 
             for caller in ready:
                 run.step(f"{title} · {comparison.case} · warm-up · {caller.name}")
                 await load(caller, tasks, effort.backend_cell / 4)
-            await _load_all(run, comparison, ready, tasks)
+            await compare_loads(
+                run, comparison, ready, tasks=tasks, seconds=effort.backend_cell, rounds=effort.backend_rounds
+            )
             comparison.finding = _finding(comparison, ours, peer)
             comparisons.append(comparison)
     run.publish(comparisons)
-
-
-async def _load_all(run: Run, comparison: Comparison, callers: Sequence[Caller], tasks: int) -> None:
-    async def measure(caller: Caller) -> Sample | None:
-        sample, errors = await load(caller, tasks, run.effort.backend_cell)
-        series = comparison.find(caller.name)
-        assert series is not None
-        for name, times in errors.items():
-            series.count_error(name, times)
-        return sample
-
-    await compare(run, comparison, callers, measure, rounds=run.effort.backend_rounds)
 
 
 def _finding(comparison: Comparison, ours: str, peer: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiopool import embedded
-from benchmarks.backends.load import Caller
+from benchmarks.load import Caller
 from benchmarks.results import Kind
 
 CONNECTIONS = 10

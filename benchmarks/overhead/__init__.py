@@ -18,7 +18,7 @@ from time import process_time
 from benchmarks.harness import Run, compare, opened
 from benchmarks.overhead import floors, ours, peers
 from benchmarks.overhead.contestant import Spinner
-from benchmarks.results import Comparison, Metric, Sample, number
+from benchmarks.results import Comparison, Metric, Sample, Target, number
 
 CONTESTANTS: tuple[type[Spinner], ...] = (
     floors.Deque,
@@ -34,6 +34,12 @@ CONTESTANTS: tuple[type[Spinner], ...] = (
     peers.SQLAlchemyPool,
 )
 TIME = Metric("us", "acquire + release", "µs")
+TARGETS = (
+    Target(ours.Bare.name, at_most=2.5, times=floors.Deque.name),
+    Target(peers.PsycopgPool.name, at_least=5, times=ours.Bare.name),
+    Target(peers.AsyncpgPool.name, at_least=12, times=ours.Bare.name),
+    Target(peers.SQLAlchemyPool.name, at_least=15, times=ours.Bare.name),
+)
 
 
 async def run(run: Run) -> None:
@@ -45,6 +51,7 @@ async def run(run: Run) -> None:
         references=(floors.Deque.name,),
         about="A pool of idle connections that do nothing, one task: the CPU time of the pool itself, garbage "
         "collector off. The floor is a deque in a context manager.",
+        targets=TARGETS,
     )
     async with opened([kind() for kind in CONTESTANTS], comparison.skipped) as contestants:
         rounds = run.effort.overhead_rounds

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -20,13 +21,14 @@ import pytest
 
 from aiopool import embedded
 from benchmarks import article, backends, breakage, html, overhead, report
-from benchmarks.backends.load import METRICS, Caller, load
 from benchmarks.breakage import faults, pools
 from benchmarks.delay_proxy import DelayProxy
-from benchmarks.harness import Contestant, Effort, Run, compare, opened
+from benchmarks.harness import QUICK, Contestant, Run, compare, opened
+from benchmarks.load import METRICS, Caller, load
 from benchmarks.results import Comparison, Kind, Metric, Sample, Series, grouped
 
-TINY = Effort(
+TINY = replace(
+    QUICK,
     article_rounds=1,
     overhead_rounds=2,
     overhead_slice=0.0005,
@@ -202,9 +204,10 @@ class Stuck(Caller):
 
 
 async def test_a_call_that_hangs_ends_the_cell_and_is_counted() -> None:
-    sample, errors = await load(Stuck(), tasks=3, seconds=0.01, grace=0.05)
-    assert sample is None
-    assert errors == {"given up": 3}
+    found = await load(Stuck(), tasks=3, seconds=0.01, grace=0.05)
+    assert found.sample() is None
+    assert found.errors == {"given up": 3}
+    assert found.served == [0, 0, 0]
 
 
 async def test_the_proxy_delays_round_trips_not_throughput(postgres: embedded.PostgresServer) -> None:
