@@ -1,23 +1,44 @@
 """Other pools, each over a connection that does nothing.
 
 Where a pool looks at the connection, it sees the driver's own class with the network taken out. Pools without a
-context manager of their own are called directly, which spares them its price.
+context manager of their own get the shortest one that can be written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from benchmarks.overhead.contestant import SIZE, Spinner
+from benchmarks.pools.pool import Pool
 
 
-class PsycopgPool(Spinner):
+class _Lease:
+    """Of a pool that has a coroutine to get a connection and one to give it back."""
+
+    __slots__ = ("_connection", "_get", "_put")
+
+    def __init__(self, get: Callable[[], Awaitable[Any]], put: Callable[[Any], Awaitable[object]]) -> None:
+        self._get = get
+        self._put = put
+
+    async def __aenter__(self) -> object:
+        self._connection = connection = await self._get()
+        return connection
+
+    async def __aexit__(self, kind: object, exc: object, traceback: object) -> None:
+        await self._put(self._connection)
+
+
+class PsycopgPool(Pool):
     name = "psycopg_pool"
     package = "psycopg[binary,pool]"
 
     async def open(self) -> None:
         from psycopg.pq import TransactionStatus
         from psycopg_pool import AsyncConnectionPool
+
+        connect = self.connect
 
         class Idle:
             transaction_status = TransactionStatus.IDLE
@@ -28,6 +49,7 @@ class PsycopgPool(Spinner):
 
             @classmethod
             async def connect(cls, *_: object, **__: object) -> Dummy:
+                await connect()
                 return cls()
 
             async def close(self) -> None: ...
@@ -37,18 +59,13 @@ class PsycopgPool(Spinner):
 
             async def __aexit__(self, *_: object) -> None: ...
 
-        settings: dict[str, Any] = {"connection_class": Dummy, "min_size": SIZE, "max_size": SIZE, "open": False}
-        self._pool: Any = AsyncConnectionPool(**settings)
+        settings: dict[str, Any] = {"connection_class": Dummy, "open": False}
+        self._pool: Any = AsyncConnectionPool(min_size=self.least, max_size=self.size, **settings)
         await self._pool.open(wait=True)
+        self.lease = self._pool.connection
 
     async def close(self) -> None:
         await self._pool.close()
-
-    async def spin(self, times: int) -> None:
-        pool = self._pool
-        for _ in range(times):
-            async with pool.connection():
-                pass
 
 
 class PsycopgPoolDirect(PsycopgPool):
@@ -66,7 +83,7 @@ class PsycopgPoolDirect(PsycopgPool):
                 await pool.putconn(connection)
 
 
-class AsyncpgPool(Spinner):
+class AsyncpgPool(Pool):
     name = "asyncpg.Pool"
     package = "aiopool-core[postgres]"
 
@@ -107,22 +124,18 @@ class AsyncpgPool(Spinner):
             async def close(self, *, timeout: float | None = None) -> None: ...
 
         async def connect(*_: object, **__: object) -> Dummy:
+            await self.connect()
             return Dummy()
 
         settings: dict[str, Any] = {"connect": connect, "connection_class": Dummy}
-        self._pool: Any = await asyncpg.create_pool(min_size=SIZE, max_size=SIZE, **settings)
+        self._pool: Any = await asyncpg.create_pool(min_size=self.least, max_size=self.size, **settings)
+        self.lease = self._pool.acquire
 
     async def close(self) -> None:
         await self._pool.close()
 
-    async def spin(self, times: int) -> None:
-        pool = self._pool
-        for _ in range(times):
-            async with pool.acquire():
-                pass
 
-
-class SQLAlchemyPool(Spinner):
+class SQLAlchemyPool(Pool):
     """`AsyncAdaptedQueuePool`, as `AsyncEngine` uses it: the pool's own code runs in a greenlet."""
 
     name = "SQLAlchemy, async queue pool"
@@ -130,22 +143,32 @@ class SQLAlchemyPool(Spinner):
 
     async def open(self) -> None:
         from sqlalchemy.pool import AsyncAdaptedQueuePool
-        from sqlalchemy.util.concurrency import greenlet_spawn
+        from sqlalchemy.util.concurrency import await_only, greenlet_spawn
 
         class Dummy:
             def rollback(self) -> None: ...
 
             def close(self) -> None: ...
 
-        create: Any = Dummy
-        self._pool = AsyncAdaptedQueuePool(create, pool_size=SIZE, max_overflow=0)
+        def create() -> Any:
+            await_only(self.connect())
+            return Dummy()
+
+        self._pool = AsyncAdaptedQueuePool(create, pool_size=self.size, max_overflow=0)
         self._spawn = greenlet_spawn
-        held = [await greenlet_spawn(self._pool.connect) for _ in range(SIZE)]
+        held = [await self._get() for _ in range(self.least)]
         for connection in held:
-            await greenlet_spawn(connection.close)
+            await self._put(connection)
+        self.lease = partial(_Lease, self._get, self._put)
 
     async def close(self) -> None:
         await self._spawn(self._pool.dispose)
+
+    async def _get(self) -> Any:
+        return await self._spawn(self._pool.connect)
+
+    async def _put(self, connection: Any) -> None:
+        await self._spawn(connection.close)
 
     async def spin(self, times: int) -> None:
         spawn, pool = self._spawn, self._pool
@@ -157,26 +180,34 @@ class SQLAlchemyPool(Spinner):
                 await spawn(connection.close)
 
 
-class RedisPool(Spinner):
+class RedisPool(Pool):
     name = "redis-py, blocking pool"
     package = "aiopool-core[redis]"
 
     async def open(self) -> None:
         from redis.asyncio import BlockingConnectionPool, Connection
 
+        connect = self.connect
+
         class Dummy(Connection):
-            async def connect(self) -> None: ...
+            is_open = False
+
+            async def connect(self) -> None:
+                if not self.is_open:
+                    await connect()
+                    self.is_open = True
 
             async def can_read(self) -> bool:
                 return False
 
             async def disconnect(self, *_: object, **__: object) -> None: ...
 
-        pool: Any = BlockingConnectionPool(connection_class=Dummy, max_connections=SIZE)
+        pool: Any = BlockingConnectionPool(connection_class=Dummy, max_connections=self.size)
         self._pool = pool
-        held = [await pool.get_connection() for _ in range(SIZE)]
+        held = [await pool.get_connection() for _ in range(self.least)]
         for connection in held:
             await pool.release(connection)
+        self.lease = partial(_Lease, pool.get_connection, pool.release)
 
     async def close(self) -> None:
         await self._pool.aclose()
@@ -189,3 +220,46 @@ class RedisPool(Spinner):
                 pass
             finally:
                 await pool.release(connection)
+
+
+class HTTPCorePool(Pool):
+    """Over HTTP/1.1, whose requests and answers it writes and parses at every turn."""
+
+    name = "httpcore, HTTP/1.1 included"
+    package = "aiopool-core[http]"
+    most_tasks = 200
+    why_no_more = "at every turn it goes through all requests that wait"
+
+    async def open(self) -> None:
+        import httpcore
+
+        class Peer(httpcore.AsyncNetworkStream):
+            async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+                return b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+            async def write(self, buffer: bytes, timeout: float | None = None) -> None: ...
+
+            async def aclose(self) -> None: ...
+
+            def get_extra_info(self, info: str) -> Any:
+                return False if info == "is_readable" else None
+
+        connect = self.connect
+
+        class Network(httpcore.AsyncNetworkBackend):
+            async def connect_tcp(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
+                await connect()
+                return Peer()
+
+        self._pool = httpcore.AsyncConnectionPool(
+            max_connections=self.size, max_keepalive_connections=self.size, network_backend=Network()
+        )
+        self.lease = partial(self._pool.stream, "GET", "http://peer/")
+        held = [self.lease() for _ in range(self.least)]
+        for each in held:
+            await each.__aenter__()
+        for each in held:
+            await each.__aexit__(None, None, None)
+
+    async def close(self) -> None:
+        await self._pool.aclose()

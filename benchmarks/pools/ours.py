@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiopool import ConnectionPool, PoolConfig
-from benchmarks.overhead.contestant import SIZE, Spinner
+from benchmarks.pools.pool import Pool
 from benchmarks.results import Kind
 
 
@@ -13,11 +13,7 @@ class _Connection:
     is_closed = False
 
 
-async def _connect() -> _Connection:
-    return _Connection()
-
-
-class Bare(Spinner):
+class Bare(Pool):
     name = "aiopool"
     kind = Kind.OURS
     max_shares = 1
@@ -26,18 +22,17 @@ class Bare(Spinner):
         return {}
 
     async def open(self) -> None:
-        config = PoolConfig(min_size=SIZE, max_size=SIZE, max_shares=self.max_shares)
-        self._pool: ConnectionPool[_Connection] = ConnectionPool(_connect, config, **self.hooks())
+        config = PoolConfig(min_size=self.least, max_size=self.size, max_shares=self.max_shares)
+        self._pool: ConnectionPool[_Connection] = ConnectionPool(self._connect, config, **self.hooks())
         await self._pool.open()
+        self.lease = self._pool.acquire
+
+    async def _connect(self) -> _Connection:
+        await self.connect()
+        return _Connection()
 
     async def close(self) -> None:
         await self._pool.close()
-
-    async def spin(self, times: int) -> None:
-        pool = self._pool
-        for _ in range(times):
-            async with pool.acquire():
-                pass
 
 
 class WithHooks(Bare):

@@ -1,26 +1,24 @@
 """`overhead`: what it costs to acquire and release a connection that is idle, with nobody else around.
 
 Short slices take turns, so that what slows the machine for a while slows all of them, and the ratio to the floor is
-taken within each round. Nobody sleeps here, so it is CPU time that counts: on a busy machine it is what the clock would
-have shown on an idle one. As in `timeit`, the garbage collector stands still while the clock runs; what a slice left
-behind is collected before the next.
+taken within each round. It is CPU time that counts, without the garbage collector; what a slice left behind is
+collected before the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from statistics import quantiles
 from time import process_time
 
+from benchmarks.cputime import collector_off
 from benchmarks.harness import Run, compare, opened
-from benchmarks.overhead import floors, ours, peers
-from benchmarks.overhead.contestant import Spinner
+from benchmarks.pools import floors, ours, peers
+from benchmarks.pools.pool import Pool
 from benchmarks.results import Comparison, Metric, Sample, Target, number
 
-CONTESTANTS: tuple[type[Spinner], ...] = (
+CONTESTANTS: tuple[type[Pool], ...] = (
     floors.Deque,
     ours.Bare,
     ours.WithHooks,
@@ -60,13 +58,13 @@ async def run(run: Run) -> None:
         for contestant in contestants:
             run.step(f"warm-up · {contestant.name}")
             times[contestant.name] = await _warm_up(contestant, run.effort.overhead_slice)
-        with _collector_off():
+        with collector_off():
             await compare(run, comparison, contestants, lambda c: _slice(c, times[c.name]), rounds=rounds)
     comparison.finding = _finding(comparison)
     run.publish([comparison])
 
 
-async def _warm_up(contestant: Spinner, seconds: float) -> int:
+async def _warm_up(contestant: Pool, seconds: float) -> int:
     """How many turns fill a slice."""
     times, took = 16, 0.0
     while took < seconds:
@@ -77,27 +75,12 @@ async def _warm_up(contestant: Spinner, seconds: float) -> int:
     return max(1, round(times * seconds / took))
 
 
-async def _slice(contestant: Spinner, times: int) -> Sample:
+async def _slice(contestant: Pool, times: int) -> Sample:
     gc.collect()
     await contestant.spin(times // 16 + 1)
     began = process_time()
     await contestant.spin(times)
     return {TIME.key: (process_time() - began) / times * 1e6}
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    was_on = gc.isenabled()
-    gc.disable()
-    # What is there already need not be looked at before every slice.
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        if was_on:
-            gc.enable()
 
 
 def _finding(comparison: Comparison) -> str:
