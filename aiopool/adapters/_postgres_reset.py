@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -22,11 +22,15 @@ SESSION_RESET = (
 
 
 class Reset:
-    """The pool's resetter: what is done on the client is done at once, what takes a round trip is awaited."""
+    """The pool's resetter: what is done on the client is done at once, what takes a round trip is awaited.
 
-    def __init__(self, mode: ResetMode, timeout: float) -> None:
+    Raises `PoolError` for a connection that no reset makes good, by `suits` or by its state.
+    """
+
+    def __init__(self, mode: ResetMode, timeout: float, suits: Callable[[Connection], bool]) -> None:
         self.mode = mode
         self._timeout = timeout
+        self._suits = suits
         self._own_callbacks: WeakKeyDictionary[Connection, Callbacks] = WeakKeyDictionary()
 
     def remember(self, connection: Connection) -> None:
@@ -38,6 +42,7 @@ class Reset:
         needs_more = self.mode == "session" or (self.mode == "transaction" and listened)
         if needs_more or connection.is_in_transaction() or is_cancelling(connection) or needs_sync(connection):
             return self._restore(connection, listened)
+        self._check(connection)
         return None
 
     async def _restore(self, connection: Connection, listened: bool) -> None:
@@ -58,3 +63,9 @@ class Reset:
         if statements:
             # The pool bounds this as well, but a shorter `command_timeout` must not.
             await connection.execute("; ".join(statements), timeout=self._timeout)
+        # Only now: a caller's own `set default_transaction_read_only` looks like a server that only reads.
+        self._check(connection)
+
+    def _check(self, connection: Connection) -> None:
+        if not self._suits(connection):
+            raise PoolError("the server is no longer what target_session_attrs asks for")

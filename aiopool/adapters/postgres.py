@@ -28,6 +28,8 @@ from aiopool.adapters._asyncpg import (
     synchronized,
     watch_peer,
 )
+from aiopool.adapters._postgres_hosts import Hosts
+from aiopool.adapters._postgres_password import provided
 from aiopool.adapters._postgres_reset import Reset, ResetMode
 from aiopool.adapters.face import PoolFace
 from aiopool.config import PoolConfig
@@ -102,16 +104,21 @@ class DatabasePool(PoolFace[Connection]):
         self.config = config = config if config is not None else PoolConfig()
         self._dsn = dsn
         # The pool bounds an open already; asyncpg's own 60 s must not cut a longer bound short.
-        self._connect_kwargs = {
+        connect_kwargs = {
             "timeout": config.open_timeout,
             "command_timeout": command_timeout,
             **connect_kwargs,
             "connection_class": synchronized(connect_kwargs.get("connection_class", asyncpg.Connection)),
         }
+        password: Any = connect_kwargs.get("password")
+        self._has_provider = callable(password)
+        if self._has_provider:
+            connect_kwargs["password"] = provided(password)
+        self._hosts = Hosts(dsn, connect_kwargs, config.open_timeout)
         self._command_timeout = command_timeout
         self._dead_peer_after = dead_peer_after
         self._configure = configure
-        self._reset = Reset(reset, config.reset_timeout)
+        self._reset = Reset(reset, config.reset_timeout, self._hosts.suits)
         self.pool = ConnectionPool(
             self._connect,
             config,
@@ -121,7 +128,7 @@ class DatabasePool(PoolFace[Connection]):
             destroyer=self._close,
             aborter=lambda connection: connection.terminate(),
             is_broken=is_broken,
-            is_fatal=is_fatal,
+            is_fatal=self._is_fatal,
             name=name,
         )
 
@@ -240,13 +247,18 @@ class DatabasePool(PoolFace[Connection]):
     async def _connect(self) -> Connection:
         try:
             refuse_ambiguous(self._dsn)
-            return await asyncpg.connect(self._dsn, **self._connect_kwargs)
+            return await self._hosts.connect()
         except (ValueError, ServiceFileError) as exc:
             if isinstance(exc, SSLError):
                 raise
             error = bad_parameters(exc, self._dsn)
         # Raised here because inside `except` it would carry the original along, DSN and all.
         raise error
+
+    def _is_fatal(self, error: BaseException) -> bool:
+        # A provider may give a better password next time, above all while it is being changed.
+        is_refused = isinstance(error, asyncpg.InvalidAuthorizationSpecificationError)
+        return is_fatal(error) and not (is_refused and self._has_provider)
 
     async def _set_up(self, connection: Connection) -> None:
         connection.add_termination_listener(self._was_terminated)
@@ -263,7 +275,7 @@ class DatabasePool(PoolFace[Connection]):
     async def _is_valid(self, connection: Connection) -> bool:
         query = self.config.validation_query or "SELECT 1"
         await connection.execute(query, timeout=self.config.validate_timeout)
-        return not connection.is_in_transaction()
+        return not connection.is_in_transaction() and self._hosts.suits(connection)
 
     async def _close(self, connection: Connection) -> None:
         await connection.close(timeout=self.config.close_timeout)
