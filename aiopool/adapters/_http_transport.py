@@ -79,9 +79,14 @@ class HTTPTransport(httpx.AsyncBaseTransport):
     # -- a request
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        refuse_request(request)
         is_whole = isinstance(request.stream, httpx.ByteStream)
         content: Content = b"".join(cast(httpx.ByteStream, request.stream)) if is_whole else Pieces(request.stream)
+        status, headers, body, extensions = await self.exchange(request, content)
+        return httpx.Response(status, headers=headers, stream=body, extensions=extensions)
+
+    async def exchange(self, request: httpx.Request, content: Content) -> Answer:
+        """The request, with this body, and its answer as soon as it begins."""
+        refuse_request(request)
         timeouts = request.extensions.get("timeout", {})
         address = address_of(request.url, request.extensions.get("sni_hostname"))
         attempt = 0
@@ -108,7 +113,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
             extensions: dict[str, Any] = {"http_version": wire.http_version}
             if reason:
                 extensions["reason_phrase"] = reason
-            return httpx.Response(status, headers=headers, stream=body, extensions=extensions)
+            return status, headers, body, extensions
 
     async def _acquire(self, origin: Origin, timeouts: Mapping[str, float | None]) -> Lease[Wire]:
         # At the limit a caller waits for others, otherwise for the network.
@@ -201,6 +206,10 @@ class Body(httpx.AsyncByteStream):
             self._lease.discard()
         else:
             self._lease.release()
+
+
+#: Status, headers, body and what httpx calls extensions.
+Answer = tuple[int, list[tuple[bytes, bytes]], Body, dict[str, Any]]
 
 
 def address_of(url: httpx.URL, sni: str | None = None) -> Address:
