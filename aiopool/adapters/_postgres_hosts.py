@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from aiopool.adapters._asyncpg import Connection, asyncpg
@@ -80,7 +81,7 @@ def _parse(dsn: str | None, connect_kwargs: Mapping[str, Any]) -> tuple[list[Add
 
     None if there is a Unix socket among them: those answer or fail at once, and asyncpg knows where to look for them.
     """
-    asyncpgs: Any = asyncpg.connect_utils  # private; read against asyncpg 0.30 to 0.32
+    asyncpgs: Any = import_module("asyncpg.connect_utils")  # private; read against asyncpg 0.30 to 0.32
     parse = asyncpgs._parse_connect_dsn_and_args
     names = inspect.signature(parse).parameters
     addresses, params = parse(**{name: connect_kwargs.get(name) for name in names if name != "dsn"}, dsn=dsn)

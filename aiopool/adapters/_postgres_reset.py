@@ -28,7 +28,7 @@ class Reset:
     """
 
     def __init__(self, mode: ResetMode, timeout: float, suits: Callable[[Connection], bool]) -> None:
-        self.mode = mode
+        self.mode: ResetMode = mode
         self._timeout = timeout
         self._suits = suits
         self._own_callbacks: WeakKeyDictionary[Connection, Callbacks] = WeakKeyDictionary()

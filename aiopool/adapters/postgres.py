@@ -11,7 +11,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from configparser import Error as ServiceFileError
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ssl import SSLError
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
@@ -29,6 +29,7 @@ from aiopool.adapters._asyncpg import (
     watch_peer,
 )
 from aiopool.adapters._postgres_hosts import Hosts
+from aiopool.adapters._postgres_listen import Notifications, listen
 from aiopool.adapters._postgres_password import provided
 from aiopool.adapters._postgres_reset import Reset, ResetMode
 from aiopool.adapters.face import PoolFace
@@ -168,6 +169,17 @@ class DatabasePool(PoolFace[Connection]):
                     "was caught inside the block; let it leave the block, or give the statement a savepoint "
                     "of its own with `async with connection.transaction()`"
                 )
+
+    def listen(
+        self, *channels: str, max_unread: int = 1000, timeout: float | None = CONFIGURED
+    ) -> AbstractAsyncContextManager[Notifications]:
+        """What is sent by `NOTIFY` on these channels from now on: `async for channel, payload, pid in notifications`.
+
+        Keeps a connection to itself, one of `max_size`, until the block ends. `timeout` bounds the wait for it. The
+        iteration raises `ConnectionDoesNotExistError` when that connection has ended, and `PoolError` when more than
+        `max_unread` notifications were left unread: then some are lost.
+        """
+        return listen(self.pool, channels, max_unread=max_unread, timeout=timeout, reset=self._reset.mode)
 
     async def execute(self, query: str, *params: object, timeout: float | None = None) -> list[Row]:
         """Run a statement and return its rows, [] if it has none. Without `params`, several will do.
