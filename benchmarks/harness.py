@@ -37,8 +37,13 @@ class Effort:
     article_rounds: int
     overhead_rounds: int
     overhead_slice: float
+    #: How many are served in a cell, and for how many seconds at most.
+    contended_rounds: int
+    contended_turns: int
+    contended_budget: float
     backend_rounds: int
     backend_cell: float
+    storm_cancellations: int
     #: How long the database is away, and how long it may take until all is well again.
     breakage_fault: float
     breakage_watch: float
@@ -50,8 +55,12 @@ FULL = Effort(
     article_rounds=10,
     overhead_rounds=600,
     overhead_slice=0.003,
+    contended_rounds=5,
+    contended_turns=100_000,
+    contended_budget=1.5,
     backend_rounds=5,
-    backend_cell=0.8,
+    backend_cell=2.0,
+    storm_cancellations=3000,
     breakage_fault=20.0,
     breakage_watch=40.0,
     breakage_long=75.0,
@@ -60,8 +69,12 @@ QUICK = Effort(
     article_rounds=3,
     overhead_rounds=100,
     overhead_slice=0.003,
+    contended_rounds=3,
+    contended_turns=20_000,
+    contended_budget=0.5,
     backend_rounds=3,
-    backend_cell=0.15,
+    backend_cell=0.3,
+    storm_cancellations=600,
     breakage_fault=8.0,
     breakage_watch=9.0,
 )

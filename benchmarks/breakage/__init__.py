@@ -6,9 +6,7 @@ After HikariCP's "database down" (its DbDownTest pulls the cable under pools tha
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from time import perf_counter
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +16,7 @@ from benchmarks.breakage.clients import CLIENTS, PAUSE, Clients
 from benchmarks.breakage.faults import FAULTS, Fault, LongBlackHole
 from benchmarks.breakage.pools import CONTESTANTS, SIZE, OursBounded, Pool
 from benchmarks.harness import Run, opened
+from benchmarks.quiet import quiet
 from benchmarks.results import Comparison, Kind, Metric, Series, number
 
 METHOD = (
@@ -51,7 +50,7 @@ async def run(run: Run) -> None:
     if run.effort.breakage_long:
         faults.insert(1, (LongBlackHole, run.effort.breakage_long))
     run.expect(2 * len(faults))
-    with _quiet():
+    with quiet():
         for kind, seconds in faults:
             run.publish([await _play(run, kind, seconds)])
 
@@ -171,14 +170,3 @@ class Lateness:
             due = perf_counter() + 0.01
             await asyncio.sleep(0.01)
             self.worst = max(self.worst, perf_counter() - due)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What pools and loops log of a fault would be drawn over the progress bar."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
