@@ -84,7 +84,8 @@ class Limit:
 
     def released(self, info: PooledConnection[Wire], origin: Origin, now: float) -> bool:
         """Whether this one is to go: there are too many, or somebody at another origin has waited for longer."""
-        if origin.staying <= self.size < self._staying:  # otherwise its own pool closes it
+        # After a shrink; what is too much for its own pool is closed by that.
+        if self.taken > self.size and origin.staying <= self.size < self._staying:
             return True
         if self._parked:
             since = next((since for other, since in self._wanting() if other is not origin), now)

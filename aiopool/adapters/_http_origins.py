@@ -59,7 +59,8 @@ class Origins:
             raise self._refusals.forked()
         if self.is_closed:
             raise self._refusals.closed()
-        residents.add(self)
+        if self not in residents:
+            residents.add(self)
 
     def _add(self, address: Address, name: str) -> Origin:
         origin = Origin(address, self._settings, self._limit, name, self._unused)
