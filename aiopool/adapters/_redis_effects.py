@@ -38,6 +38,17 @@ _SPECIAL = frozenset(
 )
 
 
+#: Commands with more than one answer, or with an end of the connection after it, or whose bytes depend on it.
+_ALONE = frozenset({b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE", b"QUIT", b"SHUTDOWN", b"HIMPORT"})
+
+
+@lru_cache(maxsize=1024)
+def shared_name(name: str | bytes) -> tuple[bytes, ...]:
+    """The words of that command's name, if it may share a connection with other callers' commands; else none."""
+    words = (name if isinstance(name, bytes) else name.encode()).split()
+    return () if not words or words[0].upper() in _SPECIAL | _ALONE else tuple(words)
+
+
 @lru_cache(maxsize=1024)
 def has_any(name: str | bytes) -> bool:
     """Whether that command may do anything of the kind, so that its words have to be looked at."""

@@ -23,7 +23,7 @@ from aiopool.adapters._redispy import ConnectionPool as RedisPyPool
 from aiopool.config import PoolConfig
 from aiopool.errors import LeaseExpired, PoolClosed, PoolConfigError
 from aiopool.lease import Lease
-from aiopool.pool import ConnectionPool
+from aiopool.pool import CONFIGURED, ConnectionPool
 from aiopool.stats import Reason
 
 DEFAULT_MAX_CONNECTIONS = 50
@@ -91,20 +91,27 @@ class RedisConnectionPool(RedisPyPool):
     # -- what redis-py's clients call
 
     async def get_connection(self, *_: Any, **__: Any) -> Any:
-        lease = await self.pool.acquire()
+        return await self.lend()
+
+    async def release(self, connection: AbstractConnection) -> None:
+        # Must not await: redis-py calls this on the way out of a cancelled command.
+        self.take_back(cast(BookkeepingConnection, connection))
+
+    async def lend(self, timeout: float | None = CONFIGURED) -> BookkeepingConnection:
+        """A connection that is sound, to be given back by `take_back`. Raises what `ConnectionPool.acquire` does."""
+        lease = await self.pool.acquire(timeout)
         # Those that were closed while they were idle cost nobody an error; after so many, one may as well try.
         for _attempt in range(self.pool.config.max_size):
             if lease.connection.is_sound:
                 break
             self.pool.evict(lease.connection)
             lease.release()
-            lease = await self.pool.acquire()
+            lease = await self.pool.acquire(timeout)
         self._leases[lease.connection] = lease
         return lease.connection
 
-    async def release(self, connection: AbstractConnection) -> None:
-        # Must not await: redis-py calls this on the way out of a cancelled command.
-        lease = self._leases.pop(cast(BookkeepingConnection, connection), None)
+    def take_back(self, connection: BookkeepingConnection) -> None:
+        lease = self._leases.pop(connection, None)
         if lease is not None:  # else the pool has closed it under its holder
             lease.release()
 

@@ -20,10 +20,13 @@ from aiopool.errors import PoolError
 
 try:
     import redis.asyncio as redis_asyncio
+    from redis._parsers.hiredis import NOT_ENOUGH_DATA as NOT_ENOUGH_DATA
+    from redis.asyncio.client import Pipeline as Pipeline
     from redis.asyncio.connection import AbstractConnection as AbstractConnection
     from redis.asyncio.retry import Retry as Retry
     from redis.backoff import ExponentialWithJitterBackoff as ExponentialWithJitterBackoff
     from redis.backoff import NoBackoff as NoBackoff
+    from redis.client import NEVER_DECODE as NEVER_DECODE
     from redis.exceptions import AuthenticationError, DataError, NoPermissionError, ResponseError
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -50,6 +53,7 @@ class BookkeepingConnection(AbstractConnection):
         self._packed = 0
         self._packed_special: list[tuple[Any, ...]] = []
         self._alarm = Alarm(self._ring)
+        self._heeding: set[asyncio.Future[Any]] = set()
         #: What it logged in with last.
         self._secret = ""
         self._forget()
@@ -117,6 +121,39 @@ class BookkeepingConnection(AbstractConnection):
         self._parser.on_disconnect()  # type: ignore[no-untyped-call]
         self._reader = self._writer = None
         self._forget()
+
+    # -- what a batch asks, which reads and writes by itself
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """Of a connection that is sound."""
+        assert self._writer is not None
+        return self._writer.transport  # type: ignore[return-value]
+
+    @property
+    def replies(self) -> Any:
+        """redis-py's own `hiredis.Reader`, so that what it yields is what redis-py would have read."""
+        return self._parser._reader  # type: ignore[attr-defined]
+
+    def expect_answer(self) -> None:
+        """The next one is due within `socket_timeout`, or the connection is torn down."""
+        if self.socket_timeout is not None:
+            self._alarm.begin(self.socket_timeout)
+
+    def expect_nothing(self) -> None:
+        self._alarm.end()
+
+    def heed_push(self, message: Any) -> None:
+        """What the server says by itself, in RESP3, is for redis-py's handlers."""
+        task = asyncio.ensure_future(self._parser.handle_push_response(message))  # type: ignore[attr-defined]
+        self._heeding.add(task)
+        task.add_done_callback(self._heeding.discard)
+
+    def parting_error(self) -> Exception | None:
+        """If we have ended it: why."""
+        if self._is_overdue:
+            return TimedOut(f"Timeout reading from {self._host_error()}")
+        return self.parting() if self.parting is not None else None
 
     def _has_data(self, reader: Any) -> bool:
         # Private in asyncio and in redis-py, which looks at the same two places in `can_read`.

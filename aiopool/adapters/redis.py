@@ -6,6 +6,7 @@ that builds its clients itself.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiopool.adapters import complaint
@@ -28,6 +29,10 @@ class RedisPool(PoolFace[BookkeepingConnection]):
     `client` is a full `redis.asyncio.Redis`. `min_size` connections (5, or `max_connections` if that is less) are
     kept open, and up to `max_connections` (50, or `config.max_size`) when they are needed; a caller waits up to
     `acquire_timeout` for one, then gets `PoolTimeout`. `connection_kwargs` go to redis-py's connections.
+
+    With `batching`, what tasks ask in one turn of the event loop shares a connection and goes out in one write; what
+    blocks, listens, or changes its session takes a connection of its own. A command whose connection is lost is not
+    sent again then. Needs hiredis.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class RedisPool(PoolFace[BookkeepingConnection]):
         max_connections: int | None = None,
         config: PoolConfig | None = None,
         name: str | None = None,
+        batching: bool = False,
         **connection_kwargs: Any,
     ) -> None:
         settings: dict[str, Any] = {
@@ -54,7 +60,13 @@ class RedisPool(PoolFace[BookkeepingConnection]):
         }
         self._connections = _connections(url, {"host": host, "port": port} if url is None else {}, settings)
         self.pool = self._connections.pool
-        self.client: Client = Client(connection_pool=self._connections)
+        if batching:
+            from aiopool.adapters._redis_client import BatchingClient
+
+            self.client: Client = BatchingClient(connection_pool=self._connections)
+        else:
+            self.client = Client(connection_pool=self._connections)
+        self._execute: Callable[..., Awaitable[Any]] = self.client.execute_command
 
     @property
     def config(self) -> PoolConfig:
@@ -70,12 +82,12 @@ class RedisPool(PoolFace[BookkeepingConnection]):
 
     async def get(self, key: str) -> Any:
         """The value, or None."""
-        return await self.client.get(key)
+        return await self._execute("GET", key)
 
     async def set(self, key: str, value: Any, ttl: float | None = None) -> bool:
         """Set a value, to vanish after `ttl` seconds if that is given."""
         if ttl is None:
-            return bool(await self.client.set(key, value))
+            return bool(await self._execute("SET", key, value))
         if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0.001 <= ttl < float("inf"):
             raise ValueError(f"ttl={ttl!r} is not allowed: seconds, 0.001 or more, or None for ever")
         return bool(await self.client.set(key, value, px=round(ttl * 1000)))
