@@ -6,11 +6,13 @@ import asyncio
 import inspect
 import re
 import socket
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from configparser import Error as ServiceFileError
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiopool.adapters import complaint, missing_driver
+from aiopool.adapters._asyncpg_timer import CommandTimer
 from aiopool.errors import PoolConfigError
 
 try:
@@ -19,6 +21,9 @@ except ModuleNotFoundError as exc:
     if exc.name != "asyncpg":
         raise
     raise missing_driver("asyncpg", "postgres") from None
+
+#: How much later than its bound a call is ended by force, which costs the connection.
+LAST_RESORT = 0.05
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
@@ -94,25 +99,54 @@ class _Synchronized:
     cancellation in the very turn in which a piece of a COPY TO arrives finds nothing to cancel.
     """
 
+    _config: Any
+    _loop: asyncio.AbstractEventLoop
     _protocol: Any
+    _stmt_cache: Any
     _parsed_at = -1
+    terminate: Callable[[], None]
 
-    def _get_statement(self, *args: Any, **kwargs: Any) -> Any:
+    def __init__(self, protocol: Any, transport: Any, loop: Any, *args: Any) -> None:
+        # The timer is for the protocol only.
+        super().__init__(protocol, transport, loop.loop if isinstance(loop, CommandTimer) else loop, *args)  # type: ignore[call-arg]
+
+    def _get_statement(self, query: str, timeout: float | None, *, use_cache: bool = True, **kwargs: Any) -> Any:
         self._parsed_at = self._protocol.queries_count  # of executions
-        return super()._get_statement(*args, **kwargs)  # type: ignore[misc]
+        getting = super()._get_statement(query, timeout, use_cache=use_cache, **kwargs)  # type: ignore[misc]
+        record_class = kwargs.get("record_class") or self._protocol.get_record_class()
+        if use_cache and self._stmt_cache.has((query, record_class, kwargs.get("ignore_custom_codec", False))):
+            return getting
+        return self._bounded(getting, self._config.command_timeout if timeout is None else timeout)
+
+    async def _bounded(self, getting: Awaitable[Any], timeout: float | None) -> Any:
+        # asyncpg bounds each command, but not the closing of old statements that it does on the way.
+        guard = None if timeout is None else self._loop.call_later(timeout + LAST_RESORT, self.terminate)
+        try:
+            return await getting
+        finally:
+            if guard is not None:
+                guard.cancel()
 
     async def _copy_out(self, *args: Any) -> Any:
         try:
             return await super()._copy_out(*args)  # type: ignore[misc]
         except asyncio.CancelledError:
             if not is_cancelling(self):
-                self.terminate()  # type: ignore[attr-defined]
+                self.terminate()
             raise
 
 
-def synchronized(connection_class: type[Any]) -> type[Any]:
-    """The same class, for `asyncpg.connect`, with what `needs_sync` needs."""
+@cache
+def synchronized(connection_class: Any) -> type[Any]:
+    """The same class, for `asyncpg.connect`, with what the functions below need."""
     return type(connection_class.__name__, (_Synchronized, connection_class), {})
+
+
+async def connect(dsn: str | None, connection_class: Any = asyncpg.Connection, **kwargs: Any) -> Connection:
+    """`asyncpg.connect`, for a `synchronized` connection whose timers cost little."""
+    kwargs["loop"] = CommandTimer(asyncio.get_running_loop())
+    connection: Connection = await asyncpg.connect(dsn, connection_class=synchronized(connection_class), **kwargs)
+    return connection
 
 
 def needs_sync(connection: Any) -> bool:

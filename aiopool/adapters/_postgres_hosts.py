@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from aiopool.adapters._asyncpg import Connection, asyncpg
+from aiopool.adapters._asyncpg import Connection, asyncpg, connect
 
 #: In seconds: so long a host that did not answer in its share of the time is asked last. What pgjdbc calls
 #: hostRecheckSeconds, and its default.
@@ -36,7 +36,7 @@ class Hosts:
         if self._addresses is None:
             self._addresses, self._target = _parse(self._dsn, self._kwargs)
         if len(self._addresses) < 2:
-            return await asyncpg.connect(self._dsn, **self._kwargs)
+            return await connect(self._dsn, **self._kwargs)
         targets = ("standby", "any") if self._target == "prefer-standby" else (self._target,)
         began = time.monotonic()
         addresses = sorted(self._addresses, key=lambda address: self._silent_until.get(address, 0) > began)
@@ -47,7 +47,7 @@ class Hosts:
             host, port = address
             given = {**self._kwargs, "host": host, "port": port, "target_session_attrs": target, "timeout": share}
             try:
-                return await asyncpg.connect(self._dsn, **given)
+                return await connect(self._dsn, **given)
             except TimeoutError as exc:
                 self._silent_until[address] = time.monotonic() + RECHECK
                 failure = exc

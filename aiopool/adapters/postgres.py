@@ -6,7 +6,6 @@ to open, check, reset and close a connection.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -25,7 +24,6 @@ from aiopool.adapters._asyncpg import (
     refuse_ambiguous,
     refuse_seconds,
     refuse_unknown,
-    synchronized,
     watch_peer,
 )
 from aiopool.adapters._postgres_hosts import Hosts
@@ -41,8 +39,6 @@ from aiopool.pool import CONFIGURED, ConnectionPool
 #: How long a command may take that was given no `timeout`: longer than anybody waits for a page or a tool. What is
 #: meant to take longer (a report, a migration) is rare enough to say so.
 COMMAND_TIMEOUT = 60.0
-#: How much later than its bound a call is ended by force, which costs the connection.
-LAST_RESORT = 0.05
 #: Linux takes no longer times between keepalives.
 LONGEST_WATCH = 32767
 
@@ -109,7 +105,6 @@ class DatabasePool(PoolFace[Connection]):
             "timeout": config.open_timeout,
             "command_timeout": command_timeout,
             **connect_kwargs,
-            "connection_class": synchronized(connect_kwargs.get("connection_class", asyncpg.Connection)),
         }
         password: Any = connect_kwargs.get("password")
         self._has_provider = callable(password)
@@ -224,9 +219,6 @@ class DatabasePool(PoolFace[Connection]):
             wait = timeout if limit is None else min(timeout, limit)
         async with self.pool.acquire(wait) as connection:
             left = self._command_timeout if deadline is None else deadline - time.monotonic()
-            # asyncpg bounds each command, but not the closing of old statements that it does on the way.
-            loop = asyncio.get_running_loop()
-            guard = None if left is None else loop.call_later(left + LAST_RESORT, connection.terminate)
             try:
                 return await work(connection, left)
             except (asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
@@ -241,9 +233,6 @@ class DatabasePool(PoolFace[Connection]):
                     f"pool {self.name!r}: no answer within {bound} seconds, and the query was cancelled: give the call "
                     "a longer timeout, or look for what holds the query up"
                 ) from exc
-            finally:
-                if guard is not None:
-                    guard.cancel()
 
     async def _try_to_roll_back(self, connection: Connection) -> None:
         # The caller's error matters more than one of the rollback; what remains undone, the reset will do. So it will

@@ -795,6 +795,50 @@ class TestBounds:
                     proxy.pass_through()
                     assert await db.fetchval("select 3") == 3
 
+    async def test_the_closing_of_old_statements_is_bounded_on_a_lent_connection_too(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        settings: dict[str, Any] = {"statement_cache_size": 1, "command_timeout": 0.2, "reset": "none"}
+        async with SilentProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, ONE, **settings) as db:
+            await db.fetchval("select 1")
+            proxy.silent_at = proxy.sent + 2
+            began = time.monotonic()
+            with pytest.raises(asyncpg.PostgresConnectionError):
+                async with asyncio.timeout(5), db.connection() as connection:
+                    await connection.fetchval("select 2")
+            assert time.monotonic() - began < 0.4
+            proxy.silent_at = None
+            proxy.pass_through()
+            assert await db.fetchval("select 3") == 3
+
+    async def test_each_command_has_the_whole_of_its_own_bound(self, postgres: embedded.PostgresServer) -> None:
+        async with DatabasePool(postgres.dsn, ONE, command_timeout=0.3) as db, db.connection() as connection:
+            await connection.execute("select pg_sleep(0.2)")
+            for given in ({}, {"timeout": 0.1}, {"timeout": 0.6}, {}):
+                began = time.monotonic()
+                with pytest.raises(TimeoutError):
+                    await connection.execute("select pg_sleep(5)", **given)
+                late = time.monotonic() - began - given.get("timeout", 0.3)
+                assert -0.001 < late < 0.1
+                assert await connection.fetchval("select 1") == 1
+
+    async def test_bounds_cost_one_timer_for_many_commands(
+        self, postgres: embedded.PostgresServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with DatabasePool(postgres.dsn, ONE, reset="transaction") as db:
+            await db.fetchval("select 1")
+            loop, timers = asyncio.get_running_loop(), []
+            call_later = loop.call_later
+
+            def count(delay: float, callback: Any, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+                timers.append(delay)
+                return call_later(delay, callback, *args, **kwargs)
+
+            monkeypatch.setattr(loop, "call_later", count)
+            for _ in range(100):
+                await db.fetchval("select 1")
+            assert len([delay for delay in timers if delay > 50]) <= 1
+
     async def test_nobody_waits_for_a_rollback_that_cannot_be_answered(self, postgres: embedded.PostgresServer) -> None:
         config = PoolConfig(min_size=0, max_size=1, reset_timeout=0.5)
         async with (
