@@ -18,6 +18,7 @@ from aiopool.adapters._http_limit import Limit
 from aiopool.adapters._http_wire import Greeter, Wire
 from aiopool.config import PoolConfig
 from aiopool.connection import PooledConnection
+from aiopool.errors import PoolConfigError
 from aiopool.pool import ConnectionPool
 
 #: Opening belongs to the pool, so it may take as long as the most patient of the callers lets it, but so long anyway.
@@ -41,12 +42,24 @@ class Settings:
     keepalive_expiry: float | None
     uds: str | None = None
     local_address: str | None = None
+    max_per_origin: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_per_origin is not None and self.max_per_origin < 1:
+            raise PoolConfigError(
+                f"max_per_origin={self.max_per_origin!r} is not allowed: it must be 1 or more, or None"
+            )
+
+    @property
+    def pool_size(self) -> int:
+        """The most connections to one origin."""
+        return self.max_connections if self.max_per_origin is None else min(self.max_connections, self.max_per_origin)
 
     def config(self, scheme: str) -> PoolConfig:
         may_share = self.http2 and (scheme == "https" or not self.http1)
         return PoolConfig(
             min_size=0,
-            max_size=self.max_connections,
+            max_size=self.pool_size,
             max_idle=self.max_keepalive,
             max_idle_time=None if self.keepalive_expiry is None else max(self.keepalive_expiry, SHORTEST_EXPIRY),
             open_timeout=LONGEST_OPENING,

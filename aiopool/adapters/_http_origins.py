@@ -37,9 +37,9 @@ class Origins:
         self.is_forked = False
         self._refusals = Refusals(name, self.stats)
 
-    @property
-    def is_full(self) -> bool:
-        return self._limit.is_reached
+    def is_full_for(self, origin: Origin) -> bool:
+        """Whoever wants one more connection there has to wait for others."""
+        return self._limit.is_reached or len(origin.wires) >= self._settings.pool_size
 
     # -- they come and go
 
@@ -136,12 +136,13 @@ class Origins:
             )
         settings = self._settings if max_size is None else replace(self._settings, max_connections=max_size)
         settings.config("https")  # refuses what no pool can be
+        pool_size = None if max_size is None else settings.pool_size
         if self._home is not None:
-            self._home.pool.resize(min_size, max_size)
+            self._home.pool.resize(min_size, pool_size)
         self._settings = settings
         for origin in self._present():
             if origin is not self._home:
-                origin.pool.resize(max_size=max_size)
+                origin.pool.resize(max_size=pool_size)
         self._limit.resize(settings.max_connections)
 
     def suspend(self) -> None:

@@ -41,7 +41,8 @@ class HTTPTransport(httpx.AsyncBaseTransport):
         async with httpx.AsyncClient(transport=HTTPTransport(http2=True)) as client:
             response = await client.get("https://api.example.com/")
 
-    The keywords are those of `httpx.AsyncHTTPTransport`; for proxies use httpx's own transports, as mounts. Each
+    The keywords are those of `httpx.AsyncHTTPTransport`, and `max_per_origin`, the most connections to one origin within
+    the limit over all of them; for proxies use httpx's own transports, as mounts. Each
     phase is bounded by the request's timeouts in seconds: `connect` (for a connection to be made), `pool` (for one to
     come free, at the limit: an error that is `httpx.PoolTimeout` and `aiopool.PoolTimeout`), `write` and `read`.
     Raises httpx's errors; `PoolClosed`, a `RuntimeError`, once closed.
@@ -58,6 +59,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
         uds: str | None = None,
         local_address: str | None = None,
         *,
+        max_per_origin: int | None = None,
         name: str | None = None,
     ) -> None:
         if not (http1 or http2):
@@ -72,6 +74,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
             keepalive_expiry=limits.keepalive_expiry,
             uds=uds,
             local_address=local_address,
+            max_per_origin=max_per_origin,
         )
         #: Of each origin one, under one limit.
         self.pools = Origins(name if name is not None else f"http-transport-{next(_numbers)}", settings)
@@ -117,7 +120,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
 
     async def _acquire(self, origin: Origin, timeouts: Mapping[str, float | None]) -> Lease[Wire]:
         # At the limit a caller waits for others, otherwise for the network.
-        is_full = self.pools.is_full
+        is_full = self.pools.is_full_for(origin)
         origin.comes(timeouts.get("connect"))
         try:
             return await origin.pool.acquire(timeout=timeouts.get("pool" if is_full else "connect"))
@@ -139,6 +142,10 @@ class HTTPTransport(httpx.AsyncBaseTransport):
     def stats(self) -> PoolStats:
         """The sum over all origins, those that are gone included; `max_size` is the limit over all of them."""
         return self.pools.stats()
+
+    def origins(self) -> dict[str, PoolStats]:
+        """The figures of each origin in use, as `{"https://api.example.com:443": …}`."""
+        return self.pools.each()
 
     async def aclose(self) -> None:
         """At once: what runs is ended."""

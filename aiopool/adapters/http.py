@@ -42,7 +42,7 @@ class HTTPClientPool:
     `client` is the `httpx.AsyncClient`; `client_kwargs` (`headers`, `auth`, `verify`, …) go to it. `timeout`
     (seconds) bounds each phase of a request, as with httpx: waiting for a connection (then `PoolTimeout`),
     connecting, reading, writing. At most `max_connections` exist, over all origins, of which `max_keepalive`
-    wait idle, each for `keepalive_expiry` seconds; a request to another origin than `base_url`'s gets a pool of its
+    wait idle, each for `keepalive_expiry` seconds, and at most `max_per_origin` to one origin; a request to another origin than `base_url`'s gets a pool of its
     own, which goes when it is not in use. `pool` is the `ConnectionPool` of `base_url`'s origin, and None
     without one; a lease of it is an HTTP/1.1 connection, or one stream's worth of an HTTP/2 connection. Raises
     `PoolConfigError` for addresses, headers and cookies that cannot be sent, without a word of them.
@@ -58,6 +58,7 @@ class HTTPClientPool:
         max_connections: int = 100,
         max_keepalive: int = 20,
         keepalive_expiry: float | None = 5.0,
+        max_per_origin: int | None = None,
         timeout: float | httpx.Timeout | None = 30.0,
         http2: bool = True,
         name: str | None = None,
@@ -90,9 +91,11 @@ class HTTPClientPool:
             http1=client_kwargs.get("http1", True),
             http2=http2,
             limits=self._settings["limits"],
+            max_per_origin=max_per_origin,
             name=self.name,
         )
         self._pools = self.transport.pools
+        self._limits = "max_connections" if max_per_origin is None else "max_connections or max_per_origin"
         is_ours = url is not None and client_kwargs.get("transport") is None
         self.pool = self._pools.settle(address_of(url)) if url is not None and is_ours else None
         self.client = self._new_client()
@@ -146,7 +149,7 @@ class HTTPClientPool:
             stats = self.stats()
             figures = "size={size} in_use={in_use} waiting={waiting} max_size={max_size}".format(**stats)
             raise PoolTimeout(
-                f"pool {self.name!r}: no connection came free ({figures}); raise max_connections, or read "
+                f"pool {self.name!r}: no connection came free ({figures}); raise {self._limits}, or read "
                 "and close streamed answers sooner",
                 stats=stats,
             ) from exc

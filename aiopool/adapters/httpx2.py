@@ -52,6 +52,10 @@ class HTTPX2Transport(httpx2.AsyncBaseTransport):
         """The sum over all origins, those that are gone included; `max_size` is the limit over all of them."""
         return self._ours.stats()
 
+    def origins(self) -> dict[str, PoolStats]:
+        """The figures of each origin in use, as `{"https://api.example.com:443": …}`."""
+        return self._ours.origins()
+
     async def aclose(self) -> None:
         """At once: what runs is ended."""
         await self._ours.aclose()

@@ -54,6 +54,21 @@ async def test_a_proxy_is_httpxs_own_business() -> None:
         assert api.stats()["opened"] == 0
 
 
+async def test_a_mounted_transport_serves_its_addresses_and_ours_the_others() -> None:
+    ours = HTTPTransport()
+    async with (
+        http1_peer(serve_all) as proxy,
+        http1_peer(serve_all) as peer,
+        httpx.AsyncClient(
+            transport=ours, mounts={"http://nowhere.invalid": httpx.AsyncHTTPTransport(proxy=proxy.url())}
+        ) as client,
+    ):
+        assert (await client.get("http://nowhere.invalid/page")).status_code == 200
+        assert (await client.get(peer.url())).status_code == 200
+        assert proxy.connections[0].requests == ["get http://nowhere.invalid/page http/1.1"]
+        assert {origin: stats["opened"] for origin, stats in ours.origins().items()} == {peer.url(): 1}
+
+
 def test_it_runs_on_uvloop() -> None:
     uvloop = pytest.importorskip("uvloop")
 

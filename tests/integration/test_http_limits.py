@@ -63,6 +63,33 @@ async def test_a_busy_origin_does_not_starve_another_at_the_limit() -> None:
         await asyncio.gather(*loads)
 
 
+async def test_one_origin_takes_no_more_than_its_part_and_the_others_have_the_rest() -> None:
+    async def slowly(connection: HTTP1Connection) -> None:
+        while await connection.request():
+            await asyncio.sleep(0.3)
+            connection.answer()
+
+    async with (
+        http1_peer(slowly) as one,
+        http1_peer(slowly) as two,
+        HTTPClientPool(one.url(), max_connections=4, max_per_origin=3, timeout=httpx.Timeout(3, pool=0.1)) as api,
+    ):
+        running = [asyncio.create_task(api.get("/")) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(PoolTimeout, match="raise max_connections or max_per_origin"):
+            await api.get("/")
+        assert (await api.get(f"{two.url()}/")).status_code == 200
+        await asyncio.gather(*running)
+        assert [stats["size"] for stats in api.origins().values()] == [3, 1]
+        api.resize(max_size=2)
+        await asyncio.sleep(0.05)
+        assert api.stats()["size"] == 2
+        api.resize(max_size=10)
+        assert [stats["max_size"] for stats in api.origins().values()] == [3] * len(api.origins())
+        with pytest.raises(PoolConfigError, match="max_per_origin=0"):
+            HTTPClientPool(max_per_origin=0)
+
+
 async def test_max_keepalive_counts_over_all_origins_and_origins_go_when_unused() -> None:
     async with (
         http1_peer(serve_all) as a,

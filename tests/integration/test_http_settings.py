@@ -14,6 +14,7 @@ from tests.integration.http_peers import (
     http1_peer,
     http2_peer,
     http2_pool,
+    serve_all_2,
 )
 
 
@@ -54,6 +55,16 @@ async def test_the_servers_limit_of_streams_holds_and_may_rise_and_fall() -> Non
         await asyncio.gather(*running[1:])
         assert api.stats()["available"] == 3
         assert peer.connections[0].resets == [1]
+
+
+async def test_a_connection_that_is_being_made_is_shared_by_all_who_wait_for_one() -> None:
+    async def handle(connection: HTTP2Connection) -> None:
+        await asyncio.sleep(0.1)  # it counts as open when the server has told its settings
+        await serve_all_2(connection)
+
+    async with http2_peer(handle) as peer, http2_pool(peer) as api:
+        await asyncio.gather(*(api.get("/") for _ in range(100)))
+        assert len(peer.connections) == api.stats()["opened"] == 1
 
 
 async def test_a_server_that_speaks_http_1_only_gives_everybody_a_connection() -> None:
