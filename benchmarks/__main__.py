@@ -18,7 +18,18 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import article, backends, breakage, html, machine, overhead, report
+from benchmarks import (
+    article,
+    breakage,
+    cancel_storm,
+    html,
+    http,
+    machine,
+    overhead,
+    postgres,
+    redis,
+    report,
+)
 from benchmarks.harness import FULL, QUICK, Effort, Run, Suite
 from benchmarks.results import Comparison
 
@@ -26,13 +37,17 @@ from benchmarks.results import Comparison
 SUITES: dict[str, Suite] = {
     "article": article.run,
     "overhead": overhead.run,
-    "backends": backends.run,
+    "postgres": postgres.run,
+    "redis": redis.run,
+    "http1": http.run_http1,
+    "http2": http.run_http2,
+    "cancel_storm": cancel_storm.run,
     "breakage": breakage.run,
 }
 HELP = f"What to run: {', '.join(SUITES)}. Nothing: all of it."
 NOTHING: list[str] = []
 #: How it was done, where that is not what the others do.
-METHODS = {"breakage": breakage.METHOD}
+METHODS = {"cancel_storm": cancel_storm.METHOD, "breakage": breakage.METHOD}
 
 
 class Loop(StrEnum):

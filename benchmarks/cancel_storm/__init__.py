@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from aiopool import embedded
-from benchmarks.cancel_storm import http, postgres, redis
+from benchmarks.cancel_storm import http, postgres, redis, storm
 from benchmarks.cancel_storm.pool import SIZE, Pool
-from benchmarks.cancel_storm.storm import AFTERWARDS, HOLD, PATIENCE, storm
 from benchmarks.harness import Run, compare, opened
 from benchmarks.http.server import granian
 from benchmarks.quiet import quiet
@@ -16,13 +15,13 @@ from benchmarks.results import Comparison, Kind, Metric, Sample, Target
 
 METHOD = (
     f"Each pool has {SIZE} connections and meets a storm of its own, once: each question carries a number that must be "
-    "in its answer; four of five callers are cancelled at a random moment, the fifth is left alone. Connections and "
-    f"questions are counted by the server. Capacity is how many of {SIZE} questions that the server takes {HOLD:g} s "
-    "for are answered side by side once the storm is over; a caller who is left alone and has no answer after "
-    f"{PATIENCE:g} s counts as one with an error."
+    "in its answer; four of five callers are cancelled at a random moment, the fifth is left alone, and has an error "
+    f"if there is no answer after {storm.PATIENCE:g} s. Connections and questions are counted by the server. When the "
+    f"storm is over, {SIZE} questions for which the server takes {storm.HOLD:g} s each are asked at once: connections "
+    "that don't answer side by side are lost."
 )
 METRICS = (
-    Metric("afterwards", f"answered of {AFTERWARDS} afterwards", "", lower_is_better=False, is_count=True),
+    Metric("afterwards", f"answered of {storm.AFTERWARDS} afterwards", "", lower_is_better=False, is_count=True),
     Metric("lost", f"lost of {SIZE} connections", "", is_count=True),
     Metric("wrong", "wrong answers", "", is_count=True),
     Metric("errors", "errors of those left alone", "", is_count=True),
@@ -60,7 +59,7 @@ async def _compare(run: Run, case: str, pools: Sequence[Pool]) -> None:
     )
 
     async def measure(pool: Pool) -> Sample:
-        found = await storm(pool, cancellations, run.dice)
+        found = await storm.unleash(pool, cancellations, run.dice)
         comparison.note(pool.name, found.errors, ())
         return found.sample()
 

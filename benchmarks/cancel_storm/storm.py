@@ -142,7 +142,7 @@ class Storm:
         }
 
 
-async def storm(pool: Pool, cancellations: int, dice: random.Random) -> Storm:
+async def unleash(pool: Pool, cancellations: int, dice: random.Random) -> Storm:
     """Takes some seconds more than the storm itself, and a minute and a half at most."""
     found = Storm(pool, dice)
     await found.open_all()

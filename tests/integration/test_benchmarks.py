@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 
 from aiopool import embedded
-from benchmarks import article, backends, breakage, html, overhead, report
+from benchmarks import article, breakage, html, overhead, report
 from benchmarks.breakage import faults, pools
 from benchmarks.delay_proxy import DelayProxy
 from benchmarks.harness import QUICK, Contestant, Run, compare, opened
@@ -92,15 +92,6 @@ async def test_overhead_compares_all_pools_with_the_floor() -> None:
     run.check()
     (comparison,) = run.results
     assert {series.name for series in comparison.series} == {kind.name for kind in overhead.CONTESTANTS}
-
-
-async def test_backends_are_compared_at_every_concurrency() -> None:
-    run = Watched()
-    await backends.run(run)
-    run.check()
-    assert [len(group) for group in grouped(run.results)] == [len(backends.TASKS)] * 4
-    for comparison in run.results:
-        assert {series.kind for series in comparison.series} == {Kind.UNPOOLED, Kind.OURS, Kind.PEER}
 
 
 async def test_breakage_shows_what_each_pool_makes_of_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +232,7 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 def test_interrupting_leaves_no_server_behind() -> None:
-    command = [sys.executable, "-m", "benchmarks", "backends", "--quick"]
+    command = [sys.executable, "-m", "benchmarks", "postgres", "--quick"]
     root = Path(__file__).parents[2]
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
     process = subprocess.Popen(
