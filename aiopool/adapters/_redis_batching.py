@@ -1,6 +1,6 @@
 """Batching: what tasks ask in one turn of the event loop goes out in one write, on one connection.
 
-asks ─► pending ─► the courier ─► a lease ─► one write ─► answers, in the order of the commands ─► the lease ends
+asks ─► the turn ─► the courier ─► a lease ─► one write ─► answers, in the order of the commands ─► the lease ends
                         └─ no connection is free: what is asked meanwhile joins what waits
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextvars
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from copy import copy
-from itertools import repeat
+from itertools import accumulate, repeat
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Union, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiopool.adapters import _redis_effects as effects
 from aiopool.adapters import missing_driver
@@ -40,10 +40,8 @@ if TYPE_CHECKING:
 #: waits for one, so that a peer who reads slowly fills no more of our memory than this per connection.
 BATCH_BYTES = 256 * 1024
 
-#: Where an answer goes. An error is an answer, too.
-Answer = Union["asyncio.Future[Any]", "Several"]
-#: When it was asked, what to send, and where the answer goes.
-Asked = tuple[float, bytes, Answer]
+#: Its result is a reply, or an error: nobody complains of an error in a future that was dropped.
+Answer = asyncio.Future[Any]
 
 
 class Batching:
@@ -53,7 +51,7 @@ class Batching:
         self._pool = pool
         # As with everything that a pool does in the background: not the first caller's spans and tenants.
         self._context = contextvars.copy_context()
-        self._gathering: Gathering | None = None
+        self._line: Line | None = None
         self._template: Any = pool.make_connection()  # type: ignore[no-untyped-call]
         encoder = self._template.encoder
         self._is_utf8 = codecs.lookup(encoder.encoding).name == "utf-8" and encoder.encoding_errors == "strict"
@@ -61,123 +59,176 @@ class Batching:
             kind = type(self._template._parser).__name__
             raise PoolConfigError(f"parser_class={kind} is not allowed with batching=True: it must be redis-py's own")
 
-    def pack(self, args: tuple[Any, ...]) -> bytes:
-        """A command as redis-py would send it; raises what redis-py would raise."""
-        if self._is_utf8:
-            with suppress(
-                TypeError
-            ):  # redis-py takes some types that hiredis does not, and knows what to say of others
-                return _pack_command(effects.shared_name(args[0]) + args[1:])
+    def ask(self, words: tuple[bytes, ...], args: tuple[Any, ...]) -> Answer:
+        """Sends a command, whose name has these words, with all others of this turn of the loop.
+
+        Whoever cancels the answer drops it. Raises what redis-py would raise of arguments that it cannot send.
+        """
+        packed = self._pack(words, args)
+        line = self._line
+        if line is None or line.thread != get_ident() or not line.loop.is_running():
+            line = self._line = self._line_here()
+        turn = line.turn or line.begin_turn()
+        answer: Answer = asyncio.Future(loop=line.loop)
+        turn.packed.append(packed)
+        turn.answers.append(answer)
+        return answer
+
+    def ask_all(self, commands: list[tuple[Any, ...]]) -> Answer:
+        """The same with several, which stay together. The answer is a list."""
+        packed = b"".join([self._pack(effects.shared_name(args[0]), args) for args in commands])
+        line = self._line = self._line_here()
+        turn = line.turn or line.begin_turn()
+        answer = Several(len(commands), line.loop)
+        turn.packed += (packed, *repeat(b"", len(commands) - 1))
+        turn.answers += repeat(answer, len(commands))
+        return answer
+
+    def _pack(self, words: tuple[bytes, ...], args: tuple[Any, ...]) -> bytes:
+        try:
+            if self._is_utf8:
+                return _pack_command(words + args[1:])
+        except TypeError:
+            pass  # redis-py takes some types that hiredis does not, and knows what to say of others
         packed: list[bytes] = self._template.pack_command(*args)
         return b"".join(packed)
 
-    def ask(self, packed: bytes, count: int = 1) -> asyncio.Future[Any]:
-        """Sends a command, with all others of this turn of the loop, and promises its answer; or a list of them, to
-        so many commands that stay together. Whoever cancels the future drops the answer."""
-        gathering = self._gathering
-        if gathering is None or gathering.thread != get_ident() or not gathering.loop.is_running():
-            gathering = self._gathering = Gathering(self._pool, asyncio.get_running_loop(), self._context)
-        future: asyncio.Future[Any] = asyncio.Future(loop=gathering.loop)
-        gathering.pending.append((gathering.now(), packed, future if count == 1 else Several(future, count)))
-        if gathering.courier is None:
-            gathering.send_for_courier()
-        return future
+    def _line_here(self) -> Line:
+        loop = asyncio.get_running_loop()
+        return self._line if self._line and self._line.loop is loop else Line(self._pool, loop, self._context)
 
 
-class Several:
-    """Takes the answers to one caller's commands, and passes them on when the last one is there."""
+class Several(asyncio.Future[Any]):
+    """The answer to one caller's pipeline. It has its result when all replies are there."""
 
-    def __init__(self, future: asyncio.Future[Any], count: int) -> None:
-        self._future = future
-        self.count = count
+    def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._count = count
         self._replies: list[Any] = []
-
-    def done(self) -> bool:
-        return self._future.done()
 
     def set_result(self, reply: Any) -> None:
         self._replies.append(reply)
-        if len(self._replies) == self.count:
-            self._future.set_result(self._replies)
-
-    def cancel(self) -> None:
-        self._future.cancel()
+        if len(self._replies) == self._count:
+            super().set_result(self._replies)
 
 
-class Gathering:
-    """What is asked on one event loop and not sent yet."""
+class Turn:
+    """What was asked in one turn of the loop, and not sent yet."""
+
+    __slots__ = ("answers", "packed", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.packed: list[bytes] = []
+        self.answers: list[Answer] = []
+
+    def forget_the_cancelled(self) -> None:
+        if any(map(asyncio.Future.done, self.answers)):
+            left = [n for n, answer in enumerate(self.answers) if not answer.done()]
+            self.packed = [self.packed[n] for n in left]
+            self.answers = [self.answers[n] for n in left]
+
+    def cut(self, size: int) -> Turn:
+        """The first of its commands, as many as are of that size altogether; it keeps the rest."""
+        sizes = list(accumulate(map(len, self.packed)))
+        count = bisect_right(sizes, max(size, sizes[0]))  # with the empty ones that belong to it
+        first = Turn(self.since)
+        first.packed, self.packed = self.packed[:count], self.packed[count:]
+        first.answers, self.answers = self.answers[:count], self.answers[count:]
+        return first
+
+
+class Line:
+    """The turns of one event loop that wait for a connection."""
 
     def __init__(
         self, pool: RedisConnectionPool, loop: asyncio.AbstractEventLoop, context: contextvars.Context
     ) -> None:
         self._pool = pool
         self.loop = loop
-        # With these two the loop is known without `get_running_loop`, which may cost as much as the rest of `ask`.
+        # With these two the loop is known without `get_running_loop`, which may cost as much as the rest of a command.
         self.thread = get_ident()
         self._context = context
-        self.now: Callable[[], float] = clock_of(loop)
-        self.pending: deque[Asked] = deque()
-        #: The task that brings what is pending to a connection. It starts in the next turn, when all have asked.
-        self.courier: asyncio.Task[None] | None = None
+        self._now = clock_of(loop)
+        self._turns: deque[Turn] = deque()
+        #: The turn that is running, if anything was asked in it.
+        self.turn: Turn | None = None
+        #: The task that brings turns to a connection. It starts when the first one is over.
+        self._courier: asyncio.Task[None] | None = None
 
-    def send_for_courier(self) -> None:
-        name = f"{self._pool.pool.name} courier"
-        self.courier = asyncio.Task(self._carry(), loop=self.loop, name=name, context=self._context)
-        self.courier.add_done_callback(self._came_back)
+    def begin_turn(self) -> Turn:
+        turn = self.turn = Turn(self._now())
+        self._turns.append(turn)
+        if self._courier is None:
+            self._courier = asyncio.Task(self._carry(), loop=self.loop, context=self._context)
+            self._courier.add_done_callback(self._came_back)
+        else:
+            self.loop.call_soon(self._end_turn, context=self._context)
+        return turn
+
+    def _end_turn(self) -> None:
+        self.turn = None
 
     async def _carry(self) -> None:
-        while self.pending:
+        self._end_turn()
+        while self._turns:
             try:
                 connection = await self._pool.lend(self._patience())
             except Exception as exc:
                 self._refuse(exc)
+                continue
+            load = self._load()
+            if load.packed:
+                Batch(connection, load.answers, self._pool.take_back).send(b"".join(load.packed))
             else:
-                self._send_on(connection)
-        self.courier = None
+                self._pool.take_back(connection)
+        self._courier = None
 
     def _came_back(self, courier: asyncio.Task[None]) -> None:
-        if self.courier is courier:  # cancelled, perhaps before it began: the loop ends
-            self.courier = None
-            while self.pending:
-                self.pending.popleft()[-1].cancel()
+        if self._courier is courier:  # cancelled, perhaps before it began: the loop ends
+            self._courier = None
+            self._end_turn()
+            while self._turns:
+                for answer in self._turns.popleft().answers:
+                    answer.cancel()
 
     def _patience(self) -> float | None:
         """How long the first in line may still wait."""
         timeout = self._pool.pool.config.acquire_timeout
-        return None if timeout is None else max(0.0, self.pending[0][0] + timeout - self.now())
+        return None if timeout is None else max(0.0, self._turns[0].since + timeout - self._now())
 
     def _refuse(self, error: Exception) -> None:
         """All of them, but of a timeout those whose time it is: others have come while the first ones waited."""
         timeout = self._pool.pool.config.acquire_timeout
-        is_late = isinstance(error, PoolTimeout) and timeout is not None
-        limit = self.now() - timeout + CLOCK_TOLERANCE if is_late and timeout is not None else float("inf")
-        while self.pending and self.pending[0][0] <= limit:
-            answer = self.pending.popleft()[-1]
-            while not answer.done():
-                refusal = copy(error)  # raising one exception in many places would mix up their tracebacks
-                refusal.__cause__ = error.__cause__
-                answer.set_result(refusal)
+        limit = self._now() + CLOCK_TOLERANCE
+        if isinstance(error, PoolTimeout) and timeout is not None:
+            limit -= timeout
+        self._end_turn()
+        while self._turns and self._turns[0].since <= limit:
+            for answer in self._turns.popleft().answers:
+                if not answer.done():
+                    refusal = copy(error)  # raising one exception in many places would mix up their tracebacks
+                    refusal.__cause__ = error.__cause__
+                    answer.set_result(refusal)
 
-    def _send_on(self, connection: BookkeepingConnection) -> None:
-        pending, size = self.pending, 0
-        packed: list[bytes] = []
-        answers: deque[Answer] = deque()
-        while pending:
-            _, command, answer = pending[0]
-            if not answer.done():  # else its caller has left, and it need not be sent
-                size += len(command)
-                if size > BATCH_BYTES and packed:
-                    break
-                packed.append(command)
-                if isinstance(answer, Several):
-                    answers.extend(repeat(answer, answer.count))
-                else:
-                    answers.append(answer)
-            pending.popleft()
-        if packed:
-            Batch(connection, answers, self._pool.take_back).send(b"".join(packed))
-        else:
-            self._pool.take_back(connection)
+    def _load(self) -> Turn:
+        """What goes on the next connection."""
+        self._end_turn()  # whoever asks from now on is too late for it
+        load, room = Turn(0.0), BATCH_BYTES
+        while self._turns:
+            turn = self._turns[0]
+            turn.forget_the_cancelled()
+            size = sum(map(len, turn.packed))
+            if size <= room:
+                self._turns.popleft()
+            elif load.packed:
+                break
+            else:
+                turn = turn.cut(room)
+            room -= size
+            load.packed += turn.packed
+            load.answers += turn.answers
+        return load
 
 
 class Batch(asyncio.Protocol):
@@ -186,15 +237,15 @@ class Batch(asyncio.Protocol):
     def __init__(
         self,
         connection: BookkeepingConnection,
-        answers: deque[Answer],
+        answers: list[Answer],
         give_back: Callable[[BookkeepingConnection], None],
     ) -> None:
         self._connection = connection
-        self._reader = connection.replies
-        self._answers = answers
+        self._replies = connection.replies
+        self._answers = deque(answers)
         self._give_back = give_back
         self._transport = connection.transport
-        self._stream = self._transport.get_protocol()
+        self._stream = cast(asyncio.Protocol, self._transport.get_protocol())
 
     def send(self, packed: bytes) -> None:
         self._transport.set_protocol(self)
@@ -202,7 +253,7 @@ class Batch(asyncio.Protocol):
         self._transport.write(packed)
 
     def data_received(self, data: bytes) -> None:
-        answers, reader = self._answers, self._reader
+        answers, reader = self._answers, self._replies
         reader.feed(data)
         while answers:
             try:
@@ -225,7 +276,6 @@ class Batch(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail("the connection was lost before the answer came" + (f": {exc}" if exc else ""))
-        assert isinstance(self._stream, asyncio.Protocol)
         self._stream.connection_lost(exc)
 
     def _fail(self, why: str) -> None:

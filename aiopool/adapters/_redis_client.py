@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from inspect import isawaitable
 from typing import Any
 
@@ -24,16 +24,16 @@ class BatchingClient(Client):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         name = args[0]
-        if self.single_connection_client or NEVER_DECODE in options or not effects.shared_name(name):
+        words = effects.shared_name(name)
+        if not words or NEVER_DECODE in options or self.single_connection_client:
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        batching = self._batching
-        answer = batching.ask(batching.pack(args))
+        answer = self._batching.ask(words, args)
         if options:
-            return await self.parse_response(_Errand(batching, answer), name, **options)  # type: ignore[arg-type]
+            return await self.parse_response(_Errand(self._batching, answer), name, **options)  # type: ignore[arg-type]
         reply = await answer
         if isinstance(reply, Exception):
             raise reply
-        callback = self.response_callbacks.get(name)
+        callback = dict.get(self.response_callbacks, name.upper())  # type: ignore
         if callback is None:
             return reply
         result = callback(reply)
@@ -71,12 +71,12 @@ class _Errand:
         self._answer = answer
         self._replies: Iterator[Any] = iter(())
 
-    def pack_commands(self, commands: Iterable[tuple[Any, ...]]) -> list[bytes]:
-        return [self._batching.pack(args) for args in commands]
+    def pack_commands(self, commands: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return commands
 
-    async def send_packed_command(self, packed: list[bytes]) -> None:
-        if packed:
-            self._replies = iter(await self._batching.ask(b"".join(packed), len(packed)))
+    async def send_packed_command(self, commands: list[tuple[Any, ...]]) -> None:
+        if commands:
+            self._replies = iter(await self._batching.ask_all(commands))
 
     async def read_response(self) -> Any:
         reply = next(self._replies) if self._answer is None else await self._answer
