@@ -107,7 +107,8 @@ class Pool(AsyncpgPool):
             record_class=record_class,
             **connect_kwargs,
         )
-        self._connect = functools.partial(connect_as, synchronized(connection_class), connect or connect_by_asyncpg)
+        own_class = synchronized(connection_class)
+        self._connect = functools.partial(connect_as, own_class, connect) if connect is not None else connect_by_asyncpg
         self._holder_of: dict[Connection, Holder] = {}
         self._holders = self._holder_of.values()
         self._termination: asyncio.Task[None] | None = None
@@ -169,7 +170,7 @@ class Pool(AsyncpgPool):
 
         try:
             lease = await self.pool.acquire(CONFIGURED if timeout is None else left())
-            while lease.connection not in self._holder_of:  # it was closed in this very turn
+            while lease.connection.is_closed():  # in this very turn
                 lease.release()
                 lease = await self.pool.acquire(CONFIGURED if timeout is None else left())
         except PoolClosed as exc:
@@ -254,7 +255,7 @@ class Pool(AsyncpgPool):
             else:
                 await connection._reset()
                 await self._reset(connection)
-            if needs_sync(connection):
+            if hasattr(connection, "_parsed_at") and needs_sync(connection):  # a `connect` may insist on its own class
                 await connection.execute("SELECT 1")
         except Exception as exc:
             if not connection.is_closed():
