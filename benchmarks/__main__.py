@@ -22,6 +22,7 @@ from benchmarks import (
     article,
     breakage,
     cancel_storm,
+    contended,
     html,
     http,
     machine,
@@ -37,6 +38,7 @@ from benchmarks.results import Comparison
 SUITES: dict[str, Suite] = {
     "article": article.run,
     "overhead": overhead.run,
+    "contended": contended.run,
     "postgres": postgres.run,
     "redis": redis.run,
     "http1": http.run_http1,

@@ -20,7 +20,7 @@ METRICS = (
     Metric("max", "max", "ms"),
     Metric("tail", "p99 / p50", ""),
     Metric("jain", "Jain", "", lower_is_better=False),
-    Metric("starvation", "longest / fair", ""),
+    Metric("starvation", "worst / fair", ""),
 )
 #: With fewer calls per task than this, a look at who got how many says more of the moment than of the pool.
 ENOUGH = 3

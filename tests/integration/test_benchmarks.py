@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 
 from aiopool import embedded
-from benchmarks import article, breakage, html, overhead, report
+from benchmarks import article, breakage, contended, html, overhead, report
 from benchmarks.breakage import faults, pools
 from benchmarks.delay_proxy import DelayProxy
 from benchmarks.harness import QUICK, Contestant, Run, compare, opened
@@ -32,6 +32,9 @@ TINY = replace(
     article_rounds=1,
     overhead_rounds=2,
     overhead_slice=0.0005,
+    contended_rounds=2,
+    contended_turns=600,
+    contended_budget=2.0,
     backend_rounds=1,
     backend_cell=0.02,
     breakage_fault=0.5,
@@ -112,6 +115,22 @@ async def test_breakage_shows_what_each_pool_makes_of_a_fault(monkeypatch: pytes
         assert series.errors == {}, "nothing was shorter than the bounds"
         assert 0.4 < (series.median("longest") or 0) < 5
         assert series.median("all") is not None
+
+
+async def test_contention_shows_who_serves_everybody_and_who_starves_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contended, "CASES", ((20, False), (200, False)))
+    run = Watched()
+    await contended.run(run)
+    run.check()
+    for comparison in run.results:
+        ours, queue = comparison.find("aiopool"), comparison.find("asyncio.Queue")
+        assert ours is not None
+        assert queue is not None
+        assert (ours.median("jain") or 0) > 0.95
+        assert (queue.median("jain") or 1) < 0.6
+        assert max(ours.served) <= min(ours.served) + 2
+        assert min(queue.served) == 0
+        assert 0 < (ours.median("p50") or 0) <= (ours.median("p99") or 0) <= (ours.median("max") or 0)
 
 
 class Missing(Contestant):
