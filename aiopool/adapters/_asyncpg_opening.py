@@ -7,7 +7,7 @@ from configparser import Error as ServiceFileError
 from ssl import SSLError
 from typing import Any
 
-from aiopool.adapters._asyncpg import asyncpg, bad_parameters, is_fatal, refuse_ambiguous
+from aiopool.adapters._asyncpg import asyncpg, bad_parameters, connect, is_fatal, refuse_ambiguous
 from aiopool.adapters._asyncpg_holder import Hook
 from aiopool.errors import PoolUnavailable
 
@@ -25,7 +25,7 @@ async def connect_as(own_class: type[Any], connect: Hook, *args: Any, connection
 async def connect_by_asyncpg(dsn: str | None, **kwargs: Any) -> Any:
     try:
         refuse_ambiguous(dsn)
-        return await asyncpg.connect(dsn, **kwargs)
+        return await connect(dsn, **kwargs)
     except (ValueError, ServiceFileError) as exc:
         if isinstance(exc, SSLError):
             raise
