@@ -7,7 +7,6 @@ asks ─► the turn ─► the courier ─► a lease ─► one write ─► a
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextvars
 from bisect import bisect_right
 from collections import deque
@@ -25,20 +24,16 @@ from aiopool.handoff import CLOCK_TOLERANCE
 from aiopool.home import clock_of
 
 try:
-    import hiredis
     from hiredis import PushNotification
 except ModuleNotFoundError:
     raise missing_driver("hiredis", "redis") from None
-
-#: Its stub allows one word only.
-_pack_command = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 
 if TYPE_CHECKING:
     from aiopool.adapters._redis_pool import RedisConnectionPool
 
 #: What one batch may send, in bytes, unless its first command alone is larger. More goes on another connection, or
 #: waits for one, so that a peer who reads slowly fills no more of our memory than this per connection.
-BATCH_BYTES = 256 * 1024
+BATCH_BYTES = 64 * 1024
 
 #: Its result is a reply, or an error: nobody complains of an error in a future that was dropped.
 Answer = asyncio.Future[Any]
@@ -52,11 +47,10 @@ class Batching:
         # As with everything that a pool does in the background: not the first caller's spans and tenants.
         self._context = contextvars.copy_context()
         self._line: Line | None = None
-        self._template: Any = pool.make_connection()  # type: ignore[no-untyped-call]
-        encoder = self._template.encoder
-        self._is_utf8 = codecs.lookup(encoder.encoding).name == "utf-8" and encoder.encoding_errors == "strict"
-        if not hasattr(self._template._parser, "_reader"):
-            kind = type(self._template._parser).__name__
+        template: Any = pool.make_connection()  # type: ignore[no-untyped-call]
+        self._pack: Callable[[tuple[bytes, ...], tuple[Any, ...]], bytes] = template.pack
+        if not hasattr(template._parser, "_reader"):
+            kind = type(template._parser).__name__
             raise PoolConfigError(f"parser_class={kind} is not allowed with batching=True: it must be redis-py's own")
 
     def ask(self, words: tuple[bytes, ...], args: tuple[Any, ...]) -> Answer:
@@ -83,15 +77,6 @@ class Batching:
         turn.packed += (packed, *repeat(b"", len(commands) - 1))
         turn.answers += repeat(answer, len(commands))
         return answer
-
-    def _pack(self, words: tuple[bytes, ...], args: tuple[Any, ...]) -> bytes:
-        try:
-            if self._is_utf8:
-                return _pack_command(words + args[1:])
-        except TypeError:
-            pass  # redis-py takes some types that hiredis does not, and knows what to say of others
-        packed: list[bytes] = self._template.pack_command(*args)
-        return b"".join(packed)
 
     def _line_here(self) -> Line:
         loop = asyncio.get_running_loop()

@@ -41,6 +41,13 @@ Connection = redis_asyncio.Connection
 ConnectionPool = redis_asyncio.ConnectionPool
 ConnectionLost, TimedOut = RedisConnectionError, RedisTimeoutError
 
+try:
+    import hiredis
+except ModuleNotFoundError:
+    _pack_command: Any = None
+else:
+    _pack_command = hiredis.pack_command
+
 _nonces = itertools.count()
 
 
@@ -58,6 +65,9 @@ class BookkeepingConnection(AbstractConnection):
         self._secret = ""
         self._forget()
         super().__init__(**kwargs)
+        encoder = self.encoder
+        self._is_utf8 = encoder.encoding.lower() in ("utf-8", "utf8") and encoder.encoding_errors == "strict"
+        self._is_utf8 &= _pack_command is not None
 
     def __del__(self, *_: Any) -> None:
         """The pool says so if it was dropped, and closes it; redis-py would do both once more."""
@@ -190,11 +200,22 @@ class BookkeepingConnection(AbstractConnection):
         await super().disconnect(*args, **kwargs)
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        packed = super().pack_command(*args)
+        words = effects.shared_name(args[0])
+        packed = [self.pack(words, args)] if words else super().pack_command(*args)
         self._packed += 1
-        if effects.has_any(args[0]):
+        if not words and effects.has_any(args[0]):
             self._packed_special.append(args)
         return packed
+
+    def pack(self, words: tuple[bytes, ...], args: tuple[Any, ...]) -> bytes:
+        """A command whose name has these words, as redis-py would send it, but in a fifth of the time."""
+        try:
+            if self._is_utf8:
+                return bytes(_pack_command(words + args[1:]))
+        except TypeError:
+            pass  # redis-py takes some types that hiredis does not, and knows what to say of others
+        packed: list[bytes] = super().pack_command(*args)
+        return b"".join(packed)
 
     def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
         try:
