@@ -10,22 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from aiopool.adapters._asyncpg import Connection, asyncpg
 from aiopool.adapters.postgres import DatabasePool
 from aiopool.lease import Lease
 
-#: By whom the codec of a type (schema, name) was set last. Codecs stay with a connection when it is given back.
-_codecs: WeakKeyDictionary[Connection, dict[tuple[str, str], object]] = WeakKeyDictionary()
-
 
 def creator(db: DatabasePool) -> Callable[[], Awaitable[Any]]:
-    """An `async_creator` for one engine. The engine's URL names no server: where it is, the pool knows."""
-    engine = object()
+    """An `async_creator` for an engine. The engine's URL names no server: where it is, the pool knows."""
 
     async def connect() -> _Leased:
-        return _Leased(await db.connection(), engine)
+        return _Leased(await db.connection())
 
     return connect
 
@@ -33,27 +28,15 @@ def creator(db: DatabasePool) -> Callable[[], Awaitable[Any]]:
 class _Leased:
     """A lease with the face of an asyncpg connection: `close` gives it back, `terminate` gives it back to be closed."""
 
-    __slots__ = ("_engine", "_lease")
+    __slots__ = ("_lease",)
 
-    def __init__(self, lease: Lease[Connection], engine: object) -> None:
+    def __init__(self, lease: Lease[Connection]) -> None:
         self._lease: Lease[Connection] | None = lease
-        self._engine = engine
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._held().connection, name)
-
-    def _held(self) -> Lease[Connection]:
         if self._lease is None:
             raise asyncpg.InterfaceError("connection is closed: it was given back to the pool")
-        return self._lease
-
-    async def set_type_codec(self, typename: str, *, schema: str = "public", **codec: Any) -> None:
-        """SQLAlchemy takes every lease for a new connection and sets its codecs for JSON, a round trip for each."""
-        connection = self._held().connection
-        codecs = _codecs.setdefault(connection, {})
-        if codecs.get((schema, typename)) is not self._engine:
-            await connection.set_type_codec(typename, schema=schema, **codec)
-            codecs[schema, typename] = self._engine
+        return getattr(self._lease.connection, name)
 
     def is_closed(self) -> bool:
         return self._lease is None or self._lease.connection.is_closed()

@@ -184,7 +184,7 @@ async def test_two_engines_on_one_pool_keep_their_own_codecs(postgres: embedded.
                     assert (await connection.execute(sa.text("select '{\"a\": 1}'::jsonb"))).scalar_one() == expected
 
 
-async def test_a_connection_that_was_used_before_is_not_set_up_again(postgres: embedded.PostgresServer) -> None:
+async def test_setting_up_a_connection_that_was_used_before_takes_no_round_trip(postgres: embedded.PostgresServer) -> None:
     config = PoolConfig(min_size=1, max_size=1, validate_after=None)
     async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
         engine = create_async_engine("postgresql+asyncpg://", async_creator=creator(db), poolclass=NullPool)
