@@ -6,18 +6,20 @@ import asyncio
 import os
 import random
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import httpx
 import pytest
 
-from benchmarks import cancel_storm, http, postgres, redis
+from benchmarks import cancel_storm, http, postgres, redis, servers
 from benchmarks.cancel_storm import storm
 from benchmarks.cancel_storm.pool import SIZE, Census, Pool
 from benchmarks.http.server import granian
+from benchmarks.load import Load
 from benchmarks.redis.limits import RedisBenchmark
 from benchmarks.results import Comparison, Kind
-from tests.integration.test_benchmarks import Watched, descendants
+from tests.integration.test_benchmarks import TINY, Watched, descendants
 
 
 def names(comparison: Comparison) -> list[str]:
@@ -215,3 +217,27 @@ async def test_a_storm_sees_connections_that_need_not_have_been_opened(dice: ran
 @pytest.mark.usefixtures("short")
 async def test_a_storm_sees_cancellations_that_nobody_asked_for(dice: random.Random) -> None:
     assert (await storm.unleash(Unkind(), 300, dice)).errors["CancelledError"] > 0
+
+
+class GivenUp(servers.Client):
+    name = "given up"
+    opened = closed = 0
+
+    async def open(self) -> None:
+        self.opened += 1
+
+    async def close(self) -> None:
+        self.closed += 1
+
+    async def call(self) -> None: ...
+
+    async def load(self, tasks: int, seconds: float) -> Load:
+        return Load([[0.001]], 1.0, Counter({"given up": 1}))
+
+
+async def test_a_client_that_was_given_up_begins_the_next_round_anew() -> None:
+    client = GivenUp()
+    await servers.compare_clients(
+        Watched(), "suite", "group", "about", [client], [1], references=(), targets=lambda tasks: ()
+    )
+    assert client.opened == client.closed == 1 + TINY.backend_rounds
