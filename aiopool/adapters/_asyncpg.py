@@ -177,6 +177,18 @@ def watch_peer(connection: Any, seconds: float) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
+def send(connection: Any, query: str, timeout: float) -> asyncio.Future[str]:
+    """Sends a query at once, of one or more statements; the future is its answer's, and asyncpg's own.
+
+    asyncpg only waits for it, and does nothing after, so its coroutine may end here.
+    """
+    command = connection._protocol.query(query, timeout)
+    answer: asyncio.Future[str] = command.send(None)
+    answer._asyncio_future_blocking = False  # no task awaits it yet
+    command.close()
+    return answer
+
+
 class Callbacks:
     """The callbacks that belong to a connection itself, and the way back to them."""
 

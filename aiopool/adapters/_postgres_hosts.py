@@ -59,12 +59,17 @@ class Hosts:
             f"none of the {len(addresses)} hosts is what target_session_attrs={self._target!r} asks for"
         )
 
+    @property
+    def are_chosen(self) -> bool:
+        """Whether there are some that `target_session_attrs` rules out."""
+        return self._target not in ("any", "prefer-standby")
+
     def suits(self, connection: Connection) -> bool:
         """Whether the server still is what `target_session_attrs` asks for, by what it last said of itself.
 
         From PostgreSQL 14 on it tells each change before it is ready for the next query. One that tells nothing suits.
         """
-        if self._target in ("any", "prefer-standby"):
+        if not self.are_chosen:
             return True
         settings = connection.get_settings()
         in_standby = getattr(settings, "in_hot_standby", None)

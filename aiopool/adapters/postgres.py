@@ -114,7 +114,7 @@ class DatabasePool(PoolFace[Connection]):
         self._command_timeout = command_timeout
         self._dead_peer_after = dead_peer_after
         self._configure = configure
-        self._reset = Reset(reset, config.reset_timeout, self._hosts.suits)
+        self._reset = Reset(reset, config.reset_timeout, self._hosts)
         self.pool = ConnectionPool(
             self._connect,
             config,

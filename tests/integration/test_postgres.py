@@ -395,6 +395,11 @@ class TestSessionReset:
             assert await db.fetchval("select 1") == 1
             assert db.stats()["opened"] == 1
 
+    async def test_it_is_sent_before_the_next_step_of_the_caller(self, db: DatabasePool) -> None:
+        async with db.connection() as connection:
+            before = connection._protocol.queries_count
+        assert connection._protocol.queries_count == before + 1
+
     async def test_one_that_cannot_end_costs_the_connection(self, postgres: embedded.PostgresServer) -> None:
         config = PoolConfig(min_size=0, max_size=1, reset_timeout=0.2)
         async with FaultProxy.before(postgres.dsn) as proxy, DatabasePool(proxy.url, config) as db:
