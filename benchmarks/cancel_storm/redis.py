@@ -79,7 +79,7 @@ class Blocking(Ours):
 class OnePerCaller(Blocking):
     """It refuses those beyond its limit, so there are as many connections as callers."""
 
-    name = f"redis-py ConnectionPool ({CALLERS} connections)"
+    name = f"redis-py ConnectionPool (size {CALLERS})"
 
     async def open(self) -> None:
         import redis.asyncio as redis

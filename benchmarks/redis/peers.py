@@ -20,7 +20,7 @@ class Blocking(Client):
 class OnePerTask(Client):
     """It makes nobody wait: everybody gets a connection, or an error beyond the limit, which is therefore high."""
 
-    name = "redis-py ConnectionPool (1,000 connections)"
+    name = "redis-py ConnectionPool, no limit"
     most_connections = 1000
 
     async def open(self) -> None:
