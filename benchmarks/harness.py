@@ -41,6 +41,8 @@ class Effort:
     contended_rounds: int
     contended_turns: int
     contended_budget: float
+    growth_rounds: int
+    instructions_rounds: int
     backend_rounds: int
     backend_cell: float
     storm_cancellations: int
@@ -58,6 +60,8 @@ FULL = Effort(
     contended_rounds=5,
     contended_turns=100_000,
     contended_budget=1.5,
+    growth_rounds=7,
+    instructions_rounds=2,
     backend_rounds=5,
     backend_cell=2.0,
     storm_cancellations=3000,
@@ -72,6 +76,8 @@ QUICK = Effort(
     contended_rounds=3,
     contended_turns=20_000,
     contended_budget=0.5,
+    growth_rounds=3,
+    instructions_rounds=1,
     backend_rounds=3,
     backend_cell=0.3,
     storm_cancellations=600,

@@ -222,6 +222,25 @@ class RedisPool(Pool):
                 await pool.release(connection)
 
 
+class _Exchange:
+    """A request, and its answer read to the end: a connection with something left to read is not kept."""
+
+    __slots__ = ("_answer", "_stream")
+
+    def __init__(self, stream: Callable[[], Any]) -> None:
+        self._stream = stream()
+
+    async def __aenter__(self) -> object:
+        self._answer = await self._stream.__aenter__()
+        return self._answer
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            await self._answer.aread()
+        finally:
+            await self._stream.__aexit__(*exc)
+
+
 class HTTPCorePool(Pool):
     """Over HTTP/1.1, whose requests and answers it writes and parses at every turn."""
 
@@ -254,7 +273,7 @@ class HTTPCorePool(Pool):
         self._pool = httpcore.AsyncConnectionPool(
             max_connections=self.size, max_keepalive_connections=self.size, network_backend=Network()
         )
-        self.lease = partial(self._pool.stream, "GET", "http://peer/")
+        self.lease = partial(_Exchange, partial(self._pool.stream, "GET", "http://peer/"))
         held = [self.lease() for _ in range(self.least)]
         for each in held:
             await each.__aenter__()

@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 
 from aiopool import embedded
-from benchmarks import article, breakage, contended, html, overhead, report
+from benchmarks import article, breakage, contended, growth, html, instructions, overhead, report
 from benchmarks.breakage import faults, pools
 from benchmarks.delay_proxy import DelayProxy
 from benchmarks.harness import QUICK, Contestant, Run, compare, opened
@@ -35,6 +35,8 @@ TINY = replace(
     contended_rounds=2,
     contended_turns=600,
     contended_budget=2.0,
+    growth_rounds=1,
+    instructions_rounds=1,
     backend_rounds=1,
     backend_cell=0.02,
     breakage_fault=0.5,
@@ -131,6 +133,41 @@ async def test_contention_shows_who_serves_everybody_and_who_starves_most(monkey
         assert max(ours.served) <= min(ours.served) + 2
         assert min(queue.served) == 0
         assert 0 < (ours.median("p50") or 0) <= (ours.median("p99") or 0) <= (ours.median("max") or 0)
+
+
+async def test_a_spike_and_a_ramp_show_who_opens_how_many_for_it() -> None:
+    run = Watched()
+    await growth.spike(run)
+    await growth.ramp(run)
+    run.check()
+    spike, ramp = run.results
+    for comparison in run.results:
+        assert {each.name for each in comparison.series} == {kind.name for kind in growth.CONTESTANTS} | {growth.IDEAL}
+    # Who opens a connection for each caller makes it wait for it, even if one of the five is back long before.
+    assert (spike.median("asyncpg.Pool", "begun") or 0) == 45
+    assert (spike.median("asyncpg.Pool") or 0) >= 150
+    assert (spike.median("aiopool") or 0) >= 20
+    assert (ramp.median("aiopool") or 0) >= 150
+    assert (ramp.median("aiopool", "begun") or 0) == 45
+
+
+async def test_instructions_are_counted_without_those_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By something in valgrind's place that counts a million for the start and seven for each operation."""
+    script = "import sys; print('I   refs:', f'{1_000_000 + 7 * int(sys.argv[-1]):,}', file=sys.stderr)"
+    monkeypatch.setattr(instructions, "VALGRIND", (sys.executable, "-c", script))
+    run = Watched()
+    await instructions.run(run)
+    run.check()
+    (comparison,) = run.results
+    assert [series.rounds for series in comparison.series] == [[{"instructions": 7.0}]] * len(instructions.CASES)
+
+
+async def test_without_valgrind_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instructions, "VALGRIND", ("no-such-valgrind",))
+    run = Watched()
+    await instructions.run(run)
+    assert "valgrind" in report.markdown(run.results)
+    assert "is not installed" in report.markdown(run.results)
 
 
 class Missing(Contestant):
