@@ -21,7 +21,7 @@ from aiopool.adapters import missing_driver
 from aiopool.adapters._redispy import NOT_ENOUGH_DATA, BookkeepingConnection, ConnectionLost
 from aiopool.errors import PoolConfigError, PoolTimeout
 from aiopool.handoff import CLOCK_TOLERANCE
-from aiopool.home import clock_of
+from aiopool.home import clock_of, residents
 
 try:
     from hiredis import PushNotification
@@ -47,6 +47,7 @@ class Batching:
         # As with everything that a pool does in the background: not the first caller's spans and tenants.
         self._context = contextvars.copy_context()
         self._line: Line | None = None
+        residents.add(self)
         template: Any = pool.make_connection()  # type: ignore[no-untyped-call]
         self._pack: Callable[[tuple[bytes, ...], tuple[Any, ...]], bytes] = template.pack
         if not hasattr(template._parser, "_reader"):
@@ -77,6 +78,9 @@ class Batching:
         turn.packed += (packed, *repeat(b"", len(commands) - 1))
         turn.answers += repeat(answer, len(commands))
         return answer
+
+    def _forked(self) -> None:
+        self._line = None  # its courier will not come in this process
 
     def _line_here(self) -> Line:
         loop = asyncio.get_running_loop()

@@ -27,7 +27,10 @@ class BatchingClient(Client):
         words = effects.shared_name(name)
         if not words or NEVER_DECODE in options or self.single_connection_client:
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        answer = self._batching.ask(words, args)
+        try:
+            answer = self._batching.ask(words, args)
+        except RuntimeError:  # no loop is running, as in a child process: the pool knows what to say of that
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         if options:
             return await self.parse_response(_Errand(self._batching, answer), name, **options)  # type: ignore[arg-type]
         reply = await answer

@@ -72,7 +72,7 @@ async def _makers(which: Choice, stack: AsyncExitStack) -> list[Callable[[], Bac
         makers += [partial(backends.postgres, postgres, reset) for reset in backends.RESET_MODES]
     if is_mixed or which is Choice.REDIS:
         redis = await stack.enter_async_context(embedded.redis())
-        makers += [partial(backends.redis, redis)]
+        makers += [partial(backends.redis, redis, batching=batching) for batching in (False, True)]
     if is_mixed or which in (Choice.HTTP1, Choice.HTTP2):
         https = await stack.enter_async_context(embedded.https())
         versions = [http2 for http2 in (False, True) if is_mixed or http2 is (which is Choice.HTTP2)]

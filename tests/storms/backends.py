@@ -81,8 +81,9 @@ def postgres(server: embedded.PostgresServer, reset: ResetMode) -> Backend:
     )
 
 
-def redis(server: embedded.RedisServer) -> Backend:
-    cache = RedisPool(server.url, config=PoolConfig(min_size=SIZE, max_size=SIZE, validate_after=0.02))
+def redis(server: embedded.RedisServer, *, batching: bool = False) -> Backend:
+    config = PoolConfig(min_size=SIZE, max_size=SIZE, validate_after=0.02)
+    cache = RedisPool(server.url, config=config, batching=batching)
     client: Any = cache.client
 
     async def an_echo(nonce: int) -> int:
@@ -133,7 +134,7 @@ def redis(server: embedded.RedisServer) -> Backend:
         return int(answer)
 
     return Backend(
-        title="Redis",
+        title="Redis, batching" if batching else "Redis",
         pool=cache,
         ways=(
             an_echo,

@@ -20,8 +20,11 @@ async def test_cancelled_queries_cost_postgresql_no_connection_and_nobody_an_ans
     assert found.complaints == []
 
 
-async def test_cancelled_commands_cost_redis_no_slot_and_nobody_an_answer(redis_server: embedded.RedisServer) -> None:
-    found = await storm(backends.redis(redis_server), queries=2500, seed=1)
+@pytest.mark.parametrize("batching", [False, True], ids=["exclusive", "batching"])
+async def test_cancelled_commands_cost_redis_no_slot_and_nobody_an_answer(
+    redis_server: embedded.RedisServer, batching: bool
+) -> None:
+    found = await storm(backends.redis(redis_server, batching=batching), queries=2500, seed=1)
     assert found.complaints == []
 
 

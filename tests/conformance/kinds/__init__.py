@@ -12,12 +12,12 @@ from tests.conformance.kinds.core import Core, Session, Shared
 from tests.conformance.kinds.http import HTTP1, HTTP2
 from tests.conformance.kinds.kind import Kind
 from tests.conformance.kinds.postgres import Database, DatabaseByTransaction, DatabaseWithoutReset
-from tests.conformance.kinds.redis import Redis
+from tests.conformance.kinds.redis import Redis, RedisBatching
 
 __all__ = ["KINDS", "Kind"]
 
 KINDS: tuple[type[Kind], ...] = (
     *(Core, Session, Shared),
     *(Database, DatabaseByTransaction, DatabaseWithoutReset),
-    *(Redis, HTTP1, HTTP2),
+    *(Redis, RedisBatching, HTTP1, HTTP2),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from aiopool import PoolConfig, embedded
@@ -54,3 +55,18 @@ class Redis(Kind):
             return (await reader.read()).decode()
         finally:
             writer.close()
+
+
+class RedisBatching(Redis):
+    """The same, where what users ask goes out in batches. A lease is the same in both."""
+
+    label = "redis-batching"
+    cannot: ClassVar[Mapping[str, str]] = {
+        "test_max_size_holds_while_connections_come_and_go": "what is asked in one turn is one use of one connection",
+    }
+
+    def build(self, config: PoolConfig, name: str) -> Any:
+        return RedisPool(self.address, config=config, name=name, client_name=name, batching=True)
+
+    def hopeless(self, config: PoolConfig, name: str) -> Any:
+        return RedisPool(self.address.replace(SECRET, SECRET[::-1]), config=config, name=name, batching=True)
