@@ -23,11 +23,12 @@ from aiopool.adapters._asyncpg import (
     cancellation,
     is_broken,
     is_cancelling,
-    needs_sync,
+    send,
     synchronized,
 )
 from aiopool.adapters._asyncpg_holder import Holder, Hook, Proxy
 from aiopool.adapters._asyncpg_opening import CONNECT_TIMEOUT, connect_as, connect_by_asyncpg, is_hopeless, own_error
+from aiopool.adapters._asyncpg_reset import is_unsynchronized, reset_query
 from aiopool.config import PoolConfig
 from aiopool.errors import PoolClosed, PoolConfigError, PoolUnavailable
 from aiopool.events import Event, OpenFailed
@@ -245,8 +246,13 @@ class Pool(AsyncpgPool):
         await connection.execute(config.validation_query or "SELECT 1", timeout=config.validate_timeout)
         return not connection.is_in_transaction()
 
-    async def _clean(self, connection: Any) -> None:
-        """By asyncpg's own reset, so that what `init` has set up stays, and `get_reset_query` can be overridden."""
+    def _clean(self, connection: Any) -> Awaitable[object] | None:
+        if self._reset is None and type(connection).reset is Connection.reset and not is_cancelling(connection):
+            query = reset_query(connection)
+            return send(connection, query, self.pool.config.reset_timeout) if query else None
+        return self._clean_slowly(connection)
+
+    async def _clean_slowly(self, connection: Any) -> None:
         try:
             if is_cancelling(connection):
                 await cancellation(connection)
@@ -255,7 +261,7 @@ class Pool(AsyncpgPool):
             else:
                 await connection._reset()
                 await self._reset(connection)
-            if hasattr(connection, "_parsed_at") and needs_sync(connection):  # a `connect` may insist on its own class
+            if is_unsynchronized(connection):
                 await connection.execute("SELECT 1")
         except Exception as exc:
             if not connection.is_closed():

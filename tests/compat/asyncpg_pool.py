@@ -32,9 +32,6 @@ DIFFERENT = {
     "TestPool::test_pool_min_size_backs_off_on_target_attribute_mismatch": (
         "it looks into asyncpg's own backoff; ours is random, from 0.1 to 10 seconds"
     ),
-    "TestPool::test_pool_release_in_xact": (
-        "the reset runs in the background, so the transaction left open is reported a turn after the release"
-    ),
     "TestPool::test_pool_release_timeout_during_cancellation": (
         "a release never waits: what it would have waited for happens in the background"
     ),
