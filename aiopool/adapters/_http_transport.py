@@ -42,9 +42,10 @@ class HTTPTransport(httpx.AsyncBaseTransport):
             response = await client.get("https://api.example.com/")
 
     The keywords are those of `httpx.AsyncHTTPTransport`, and `max_per_origin`, the most connections to one origin
-    within the limit over all of them; for proxies use httpx's own transports, as mounts. Each phase
-    is bounded by the request's timeouts in seconds: `connect` (for a connection to be made), `pool` (for one to come
-    free, at the limit: an error that is `httpx.PoolTimeout` and `aiopool.PoolTimeout`), `write` and `read`. Raises httpx's errors; `PoolClosed`, a `RuntimeError`, once closed.
+    within the limit over all of them; for proxies use httpx's own transports, as mounts. Each phase is bounded by the
+    request's timeouts in seconds: `connect` (for a connection to be made), `pool` (for one to come free, at the
+    limit: an error that is `httpx.PoolTimeout` and `aiopool.PoolTimeout`), `write` and `read`. Raises httpx's errors;
+    `PoolClosed`, a `RuntimeError`, once closed.
     """
 
     def __init__(

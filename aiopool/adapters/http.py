@@ -41,11 +41,12 @@ class HTTPClientPool:
 
     `client` is the `httpx.AsyncClient`; `client_kwargs` (`headers`, `auth`, `verify`, …) go to it. `timeout`
     (seconds) bounds each phase of a request, as with httpx: waiting for a connection (then `PoolTimeout`),
-    connecting, reading, writing. At most `max_connections` exist, over all origins, of which `max_keepalive`
-    wait idle, each for `keepalive_expiry` seconds, and at most `max_per_origin` to the same origin. A request to
-    another origin than `base_url`'s gets a pool of its own, which goes when it is not in use. `pool` is the `ConnectionPool` of `base_url`'s origin, and None
-    without one; a lease of it is an HTTP/1.1 connection, or one stream's worth of an HTTP/2 connection. Raises
-    `PoolConfigError` for addresses, headers and cookies that cannot be sent, without a word of them.
+    connecting, reading, writing. At most `max_connections` exist, over all origins, of which `max_keepalive` wait
+    idle, each for `keepalive_expiry` seconds, and at most `max_per_origin` to the same origin. A request to another
+    origin than `base_url`'s gets a pool of its own, which goes when it is not in use. `pool` is the `ConnectionPool`
+    of `base_url`'s origin, and None without one; a lease of it is an HTTP/1.1 connection, or one stream's worth of an
+    HTTP/2 connection. Raises `PoolConfigError` for addresses, headers and cookies that cannot be sent, without a word
+    of them.
     """
 
     #: Of the origin of `base_url`; None without one, or with a `transport` of the caller's own.
