@@ -60,7 +60,7 @@ async def run(run: Run) -> None:
         comparison = Comparison(
             suite="contended",
             group=f"{SIZE} connections, many tasks",
-            case=f"{tasks:,} tasks" + (" that pause for a turn after each release" if is_polite else ""),
+            case=f"{tasks:,} tasks" + (", a pause of a turn after each release" if is_polite else ""),
             metrics=METRICS,
             references=(REFERENCE,),
             about="Connections that do nothing, held for one turn of the event loop. Throughput is per second of CPU "

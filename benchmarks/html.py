@@ -7,15 +7,16 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from benchmarks.plots.chart import chart
+from benchmarks.plots.targets import board
 from benchmarks.report import METHOD, cells, headings, remarks
 from benchmarks.results import Comparison, Kind, grouped
-from benchmarks.svg import chart
 
 LEGEND = {
     Kind.OURS: "aiopool",
     Kind.PEER: "other pools",
     Kind.UNPOOLED: "no pool",
-    Kind.FLOOR: "by hand: the least it can cost",
+    Kind.FLOOR: "the limit, or written by hand",
     Kind.CLAIM: "what the article says",
 }
 
@@ -29,15 +30,24 @@ def page(results: Sequence[Comparison], facts: Mapping[str, str], method: str = 
         legend="".join(
             f'<li><i class="back-{kind.value}"></i>{text}</li>' for kind, text in LEGEND.items() if kind in kinds
         ),
+        targets=_targets(results),
         sections="\n".join(_section(group) for group in grouped(results)),
         method=escape(method),
         facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()),
     )
 
 
+def _targets(results: Sequence[Comparison]) -> str:
+    plot = board(results)
+    if not plot:
+        return ""
+    about = "A bar to the right of the line: reached, and by how much; to the left: missed. The scale is logarithmic."
+    return f'<section><h2>Targets</h2><p class="soft">{about}</p><div class="plot">{plot}</div></section>'
+
+
 def _section(group: Sequence[Comparison]) -> str:
     first, shown = group[0], [each for each in group if each.series]
-    better = "shorter is better" if first.main.lower_is_better else "longer is better"
+    better = "less is better" if first.main.lower_is_better else "more is better"
     findings = "".join(
         f"<li>{escape(each.finding)} <small>({escape(each.case)})</small></li>" for each in group if each.finding
     )
@@ -49,7 +59,13 @@ def _section(group: Sequence[Comparison]) -> str:
     ]
     if shown:
         what = f"{escape(first.main.label)} in {escape(first.main.unit)}: {better}"
-        parts.append(f'<p class="soft">{what}. The thin line spans most of the rounds.</p>')
+        how = (
+            f"Bars are multiples of <em>{escape(first.references[0])}</em>, which is the line at 1; the scale is "
+            "logarithmic, the thin line spans most rounds. A flag stands where a target is, green if it is reached."
+            if first.references
+            else ""
+        )
+        parts.append(f'<p class="soft">{what}. {how}</p>')
     parts += [f'<h3>{escape(each.case)}</h3><div class="plot">{chart(each)}</div>' for each in shown]
     parts += [f'<ul class="notes">{notes}</ul>' if notes else "", _details(shown) if shown else "", "</section>"]
     return "\n".join(part for part in parts if part)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
 
 from benchmarks import report
 from benchmarks.fairness import jain, strip
+from benchmarks.plots.chart import chart
+from benchmarks.plots.column import LogScale
+from benchmarks.plots.targets import board
 from benchmarks.results import Comparison, Kind, Metric, Series, Target
 
 
@@ -75,3 +80,47 @@ def test_the_table_of_targets_says_yes_no_and_not_measured() -> None:
         "| case | ours: time ≤ 1 µs | 4.50 | no |",
         "| case | failed: time ≥ 1 µs | – | not measured |",
     ]
+
+
+def test_equal_ratios_are_equally_far_apart_on_a_logarithmic_scale() -> None:
+    scale = LogScale([0.01, 100.0], 100)
+    assert scale.at(1.0) - scale.at(0.1) == pytest.approx(scale.at(10.0) - scale.at(1.0))
+    assert 0 < scale.at(0.01) < scale.at(100.0) < 100
+    assert scale.powers() == [0.01, 0.1, 1.0, 10.0, 100.0]
+    assert LogScale([], 100).powers() == [1.0]
+
+
+def test_a_chart_has_a_line_at_one_and_flags_where_the_targets_are() -> None:
+    comparison = compared(Target("ours", at_most=0.6, times="first"), Target("second", at_least=1.5, times="ours"))
+    picture = ElementTree.fromstring(chart(comparison))
+    kinds = [each.get("class") for each in picture.iter()]
+    assert kinds.count("one") == 1
+    assert kinds.count("flag-reached") == 1
+    assert kinds.count("flag-missed") == 1
+    words = "".join(picture.itertext())
+    assert "0.500× · 4.50 µs" in words
+    assert "failed" in words
+    (one,) = (float(each.get("x1", 0)) for each in picture.iter() if each.get("class") == "one")
+    bars = [each for each in picture.iter("rect") if each.get("rx")]
+    ours = bars[0]
+    assert float(ours.get("x", 0)) + float(ours.get("width", 0)) == pytest.approx(one, abs=0.2), "half: left of it"
+
+
+def test_a_chart_shows_what_each_task_got() -> None:
+    metrics = (Metric("rate", "throughput", "ops/s", lower_is_better=False), Metric("jain", "Jain", ""))
+    even = Series("even", Kind.OURS, [{"rate": 1.0, "jain": 1.0}], served=[7] * 20)
+    greedy = Series("greedy", Kind.PEER, [{"rate": 2.0, "jain": 0.5}], served=[0] * 10 + [14] * 10)
+    picture = chart(Comparison("s", "g", "c", metrics, ("even",), [even, greedy]))
+    words = list(ElementTree.fromstring(picture).itertext())
+    assert "Jain 1.00" in words
+    assert "50% got none" in words
+    assert "greedy: Jain 0.500; 10 of 20 tasks got nothing" in words
+
+
+def test_the_board_shows_all_targets_and_nothing_where_there_are_none() -> None:
+    assert board([compared()]) == ""
+    comparison = compared(
+        Target("ours", at_most=0.6, times="first"), Target("ours", at_most=1), Target("failed", at_least=1)
+    )
+    words = list(ElementTree.fromstring(board([comparison])).itertext())
+    assert [word for word in words if word[0] in "✓✗?"] == ["✓ 0.500", "✗ 4.50", "? –"]
