@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiopool import embedded
 from aiopool.adapters.postgres import DatabasePool
 from aiopool.config import PoolConfig
-from aiopool.errors import PoolUnavailable
+from aiopool.errors import PoolConfigError, PoolUnavailable
 from aiopool.testing import FaultProxy
 from tests.integration.postgres_standby import SETTINGS, Standby, standby
 
@@ -107,6 +107,12 @@ class TestWhichHost:
         await follower.stop()
         async with DatabasePool(url(follower, primary), SMALL, target_session_attrs="prefer-standby") as db:
             assert await port(db) == primary.port
+
+    def test_a_target_that_is_none_is_refused(self) -> None:
+        with pytest.raises(
+            PoolConfigError, match="target_session_attrs='master' is not allowed: it must be one of any"
+        ):
+            DatabasePool("postgresql://db1,db2/orders", target_session_attrs="master")
 
     async def test_if_none_is_what_was_asked_for_callers_are_told_so(self, primary: embedded.PostgresServer) -> None:
         config = PoolConfig(min_size=0, max_size=2, unavailable_after=0.2, backoff_max=0.1)
