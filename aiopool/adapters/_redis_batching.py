@@ -242,26 +242,31 @@ class Batch(asyncio.Protocol):
         self._transport.write(packed)
 
     def data_received(self, data: bytes) -> None:
-        answers, reader = self._answers, self._replies
-        reader.feed(data)
-        while answers:
+        answers, replies = self._answers, self._replies
+        replies.feed(data)
+        while True:
             try:
-                reply = reader.gets()
+                reply = replies.gets()
             except UnicodeDecodeError as exc:  # its own caller's trouble: the reader goes on behind it
                 reply = exc
             except Exception as exc:
                 self._fail(f"the server broke the protocol: {exc}")
                 return
             if reply is NOT_ENOUGH_DATA:
-                self._connection.expect_answer()
-                return
+                break
             if type(reply) is PushNotification:
                 self._connection.heed_push(reply)
                 continue
+            if not answers:
+                self._fail("the server said more than it was asked")
+                return
             answer = answers.popleft()
             if not answer.done():
                 answer.set_result(reply)
-        self._end()
+        if answers:
+            self._connection.expect_answer()
+        else:
+            self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail("the connection was lost before the answer came" + (f": {exc}" if exc else ""))

@@ -30,6 +30,7 @@ from aiopool.errors import (
     PoolUnavailable,
     WrongLoop,
 )
+from aiopool.events import Event, Opened
 from aiopool.testing import FaultProxy
 
 
@@ -49,12 +50,16 @@ async def outcomes(*asking: Awaitable[Any]) -> list[Any]:
 
 
 @asynccontextmanager
-async def peer(answer: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[RedisPool]:
+async def peer(
+    answer: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]], protocol: int = 2
+) -> AsyncIterator[RedisPool]:
     """A pool of one connection to a peer that greets as a Redis does, and answers as it likes."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while words := await reader.read(10_000):
-            if greetings := words.count(b"CLIENT"):
+            if b"HELLO" in words:
+                writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n")
+            elif greetings := words.count(b"CLIENT"):
                 writer.write(b"+OK\r\n" * greetings)
             else:
                 await answer(words, writer)
@@ -62,7 +67,7 @@ async def peer(answer: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]])
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
-        async with RedisPool(host=host, port=port, max_connections=1, batching=True, protocol=2) as cache:
+        async with RedisPool(host=host, port=port, max_connections=1, batching=True, protocol=protocol) as cache:
             yield cache
 
 
@@ -412,6 +417,29 @@ async def test_a_peer_that_breaks_the_protocol_is_left() -> None:
         assert {type(error) for error in others} == {redis.asyncio.ConnectionError}
         assert "protocol" in str(others[0])
         assert cache.stats()["closed_by"]["broken"] == 1
+
+
+async def test_what_the_server_says_by_itself_is_nobodys_answer() -> None:
+    async def push(words: bytes, writer: asyncio.StreamWriter) -> None:
+        message = b">2\r\n+invalidate\r\n*1\r\n+key\r\n"
+        writer.write(message + b"+a\r\n" + message + b"+b\r\n" + message)
+
+    heard = []
+
+    async def hear(message: Any) -> None:
+        heard.append(message)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Opened):
+            event.info.connection._parser.set_invalidation_push_handler(hear)
+
+    async with peer(push, protocol=3) as cache:
+        cache.subscribe(listen)
+        await cache.drain()
+        for _ in range(3):
+            assert await asyncio.gather(cache.client.echo("a"), cache.client.echo("b")) == ["a", "b"]
+        assert await eventually(lambda: heard == [["invalidate", ["key"]]] * 9)
+        assert cache.stats()["closed_by"]["broken"] == 0
 
 
 async def test_one_answer_too_many_closes_the_connection() -> None:
