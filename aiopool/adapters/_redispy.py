@@ -201,14 +201,17 @@ class BookkeepingConnection(AbstractConnection):
 
     def pack_command(self, *args: Any) -> list[bytes]:
         words = effects.shared_name(args[0])
-        packed = [self.pack(words, args)] if words else super().pack_command(*args)
+        if words and memoryview not in map(type, args):  # whoever gives one wants no copy of it
+            packed = [self.pack(words, args)]
+        else:
+            packed = super().pack_command(*args)
         self._packed += 1
         if not words and effects.has_any(args[0]):
             self._packed_special.append(args)
         return packed
 
     def pack(self, words: tuple[bytes, ...], args: tuple[Any, ...]) -> bytes:
-        """A command whose name has these words, as redis-py would send it, but in a fifth of the time."""
+        """A command whose name has these words, as redis-py would send it, but packed in C."""
         try:
             if self._is_utf8:
                 return bytes(_pack_command(words + args[1:]))
