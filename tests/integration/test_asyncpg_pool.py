@@ -286,7 +286,7 @@ class TestHooks:
             await create_pool(postgres.dsn, min_size=2, init=init)
         async with create_pool(postgres.dsn, min_size=0, init=init) as pool:
             with pytest.raises(Refused, match="no") as caught:
-                await pool.acquire()
+                await pool.acquire(timeout=2)  # less than `unavailable_after`
             assert any("can't open connections" in note for note in caught.value.__notes__)
             fails = False
             deadline = time.monotonic() + 5
@@ -341,6 +341,31 @@ class TestLoss:
         await asyncio.gather(*callers, return_exceptions=True)
         assert served == [0, 2, 3, 5]
         assert pool.get_size() == 1
+
+    @pytest.mark.parametrize("has_hook", [False, True])
+    async def test_a_cancelled_query_costs_no_connection_and_answers_nobody_else(
+        self, postgres: embedded.PostgresServer, has_hook: bool
+    ) -> None:
+        async def reset(connection: Any) -> None:
+            await connection.execute("reset all")
+
+        async def work() -> None:
+            async with pool.acquire() as connection:
+                await connection.execute("set work_mem = '9MB'")
+                await connection.execute("begin; select pg_sleep(30)")
+
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the open transaction is reported
+        hook = reset if has_hook else None
+        async with create_pool(postgres.dsn, min_size=1, max_size=1, reset=hook) as pool:
+            for number in range(10):
+                worker = asyncio.create_task(work())
+                await asyncio.sleep(0.02)  # until the server is at it, or nearly
+                worker.cancel()
+                async with pool.acquire(timeout=10) as connection:
+                    assert not connection.is_in_transaction()
+                    assert await connection.fetchval("select $1::int", number) == number
+                    assert await connection.fetchval("show work_mem") != "9MB"
+            assert pool.pool.stats()["opened"] == 1
 
     async def test_a_storm_of_cancellations_loses_no_capacity(self, postgres: embedded.PostgresServer) -> None:
         chance = random.Random(4)
