@@ -37,7 +37,7 @@ class Fairness:
         fair = bottom - tall / MOST
         index, starved = series.median("jain") or jain(series.served), series.served.count(0)
         told = f"Jain {number(index)}; {starved:,} of {len(series.served):,} tasks got nothing"
-        words = f"{starved / len(series.served):.0%} got none" if starved else f"Jain {number(index)}"
+        words = f"{starved:,} got none" if starved else f"Jain {number(index)}"
         return [
             f'<path class="fill-{series.kind.value}" d="M{left:.1f} {bottom}{outline}V{bottom}Z">'
             f"<title>{escape(series.name)}: {told}</title></path>",

@@ -113,7 +113,7 @@ def test_a_chart_shows_what_each_task_got() -> None:
     picture = chart(Comparison("s", "g", "c", metrics, ("even",), [even, greedy]))
     words = list(ElementTree.fromstring(picture).itertext())
     assert "Jain 1.00" in words
-    assert "50% got none" in words
+    assert "10 got none" in words
     assert "greedy: Jain 0.500; 10 of 20 tasks got nothing" in words
 
 
