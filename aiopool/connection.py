@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from enum import Enum
 from math import inf
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from aiopool.stats import Reason
 
@@ -28,6 +29,16 @@ class Place(Enum):
 IDLE, LEASED = Place.IDLE, Place.LEASED
 
 
+def finished(result: T, loop: asyncio.AbstractEventLoop) -> Coroutine[Any, Any, T]:
+    """An awaitable of what is there already, to be awaited as often as one likes: a future that is done.
+
+    `AbstractAsyncContextManager` wants coroutines to be returned, but nobody does more with them than to await.
+    """
+    future: asyncio.Future[T] = asyncio.Future(loop=loop)
+    future.set_result(result)
+    return cast("Coroutine[Any, Any, T]", future)
+
+
 class PooledConnection(Generic[T]):
     """What a pool knows of one connection. Times are seconds on the pool's clock."""
 
@@ -45,13 +56,23 @@ class PooledConnection(Generic[T]):
         "leases",
         "owner",
         "place",
+        "ready",
         "use_count",
     )
 
     def __init__(
-        self, connection: T, created_at: float, *, capacity: int = 1, owner: Any = None, lifetime: float = inf
+        self,
+        connection: T,
+        created_at: float,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        capacity: int = 1,
+        owner: Any = None,
+        lifetime: float = inf,
     ) -> None:
         self.connection = connection
+        #: The same, to be awaited by whoever need not wait: see `Lender._released`.
+        self.ready = finished(connection, loop)
         self.created_at = created_at
         #: When the running lease began or the last one ended; so a long use never counts as idleness.
         self.last_used = created_at
@@ -83,13 +104,6 @@ class PooledConnection(Generic[T]):
         self._capacity = capacity
         if self._on_capacity is not None:
             self._on_capacity(self)
-
-    def mark_used(self, now: float) -> None:
-        """A lease begins."""
-        self.place = Place.LEASED
-        self.leases += 1
-        self.use_count += 1
-        self.last_used = now
 
     def is_stale(self, max_idle: float, now: float) -> bool:
         """True if it has been idle for longer than `max_idle` seconds."""

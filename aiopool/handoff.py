@@ -11,7 +11,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
-from aiopool.connection import IDLE, PooledConnection
+from aiopool.connection import IDLE, LEASED, PooledConnection
 from aiopool.errors import PoolError
 from aiopool.policies.codel import CoDel
 
@@ -54,9 +54,10 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     #: In the order they came. A waiter leaves in O(1), so `waiting` is exact and 30,000 timeouts cost no scan.
     waiters: OrderedDict[Waiter[T], None]
+    _queue: list[PooledConnection[T]]
     #: Last in, first out: what may be lent now, that is idle, or leased with room for more. Empty while anybody
     #: waits, but for connections that must be checked first, and while paused.
-    _queue: list[PooledConnection[T]]
+    stack: list[PooledConnection[T]]
 
     #: Set when the pool opens; before that nobody joins the line.
     server: Server[T]
@@ -68,13 +69,14 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
         super().__init__()
         self._usual_timeout = usual_timeout
         self._alarm: asyncio.TimerHandle | None = None
-        self._queue = []
+        self.stack = []
+        self._queue = self.stack  # what the inherited methods know it by
         self.waiters = OrderedDict()
         self._codel = codel
         self._is_paused = False
         self._is_shared = is_shared
         #: The stack, as long as a newcomer may take from its top; otherwise an empty list: one question, not three.
-        self.top: list[PooledConnection[T]] = self._queue
+        self.top = self.stack
         #: What is put may simply go on top: nobody waits, nothing is paused or shared.
         self.is_calm = True
         #: When the line last moved.
@@ -92,7 +94,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     @property
     def lendable(self) -> list[PooledConnection[T]]:
         """A copy, the one to be lent next last."""
-        return self._queue[:]
+        return self.stack[:]
 
     # -- the stack
 
@@ -105,27 +107,31 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def pop(self) -> PooledConnection[T]:
         """The same for those who wait."""
-        return self._queue.pop()
+        return self.stack.pop()
 
     def put_back(self, item: PooledConnection[T]) -> None:
         """Undoes a `get_nowait`, or returns what was lent but has room for more."""
         if self._is_shared:  # the fullest is lent first, so that the others can go
-            insort(self._queue, item, key=_leases)
+            insort(self.stack, item, key=_leases)
         else:
-            self._queue.append(item)
+            self.stack.append(item)
 
     def put_nowait(self, item: PooledConnection[T], now: float = 0.0) -> None:
         """To the head of the line, at the time `now`; what nobody waits for goes onto the stack."""
         if self.is_calm:
             item.place = IDLE
-            self._queue.append(item)
+            self.stack.append(item)
             return
         self.moved_at = now
-        self.discard(item)
+        if self.stack:
+            self.discard(item)
         while self.waiters and not self._is_paused and item.leases < item.capacity:
             waiter = self._next_waiter(now)
             if waiter is not None:
-                item.mark_used(now)
+                item.place = LEASED
+                item.leases += 1
+                item.use_count += 1
+                item.last_used = now
                 waiter.future.set_result(item)
         if not item.leases:
             item.place = IDLE
@@ -134,8 +140,8 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def discard(self, item: PooledConnection[T]) -> None:
         """Takes that one off the stack, if it is there."""
-        if item in self._queue:
-            self._queue.remove(item)
+        if item in self.stack:
+            self.stack.remove(item)
 
     def move_to(self, server: Server[T], loop: asyncio.AbstractEventLoop) -> None:
         """The pool was opened, perhaps again and on another loop: what was timed before counts no more."""
@@ -148,7 +154,7 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     # -- the line
 
     def line_up(self, now: float) -> Waiter[T]:
-        waiter: Waiter[T] = Waiter(self.loop.create_future(), now)
+        waiter: Waiter[T] = Waiter(asyncio.Future(loop=self.loop), now)
         self.waiters[waiter] = None
         if len(self.waiters) == 1:
             self._look()
@@ -156,29 +162,19 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
                 self._codel.line_is_empty()
         return waiter
 
-    async def wait(self, waiter: Waiter[T], timeout: float | None) -> PooledConnection[T]:
-        """Waits for that place in the line to be served. Raises what it was refused with; whoever is cancelled must
-        `abandon` the place.
+    def bound(self, waiter: Waiter[T], timeout: float | None) -> asyncio.TimerHandle | None:
+        """Refuses the waiter after so many seconds; returns a timer if it is to be cancelled when the waiting ends.
 
         With the usual timeout the line runs out of time in its own order, so one alarm at its head does for all.
         """
-        timer = None
-        try:
-            if timeout is None or waiter.future.done():
-                pass
-            elif timeout == self._usual_timeout:
-                waiter.deadline = waiter.since + timeout
-                if self._alarm is None:
-                    self._alarm = self.loop.call_later(timeout, _expire, weakref.ref(self))
-            else:
-                timer = self.loop.call_later(timeout, self.time_out, waiter)
-            outcome = await waiter.future
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if isinstance(outcome, PoolError):
-            raise outcome
-        return outcome
+        if timeout is None:
+            return None
+        if timeout != self._usual_timeout:
+            return self.loop.call_later(timeout, self.time_out, waiter)
+        waiter.deadline = waiter.since + timeout
+        if self._alarm is None:
+            self._alarm = self.loop.call_later(timeout, _expire, weakref.ref(self))
+        return None
 
     def expire(self) -> None:
         """Refuses those at the head whose time is up, and sets the alarm for the next."""
@@ -198,10 +194,13 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
     async def get(self) -> PooledConnection[T]:
         waiter = self.line_up(self.server.now())
         try:
-            return await self.wait(waiter, None)
+            outcome = await waiter.future
         except BaseException:
             self.abandon(waiter)
             raise
+        if isinstance(outcome, PoolError):
+            raise outcome
+        return outcome
 
     def leave(self, waiter: Waiter[T]) -> None:
         self.waiters.pop(waiter, None)
@@ -255,13 +254,13 @@ class HandoffQueue(asyncio.LifoQueue[PooledConnection[T]]):
 
     def share(self) -> None:
         self._is_shared = True
-        self._queue.sort(key=_leases)
+        self.stack.sort(key=_leases)
         self._look()
 
     def _look(self) -> None:
         """Decides beforehand what the fast path may do."""
         is_open = not self.waiters and not self._is_paused
-        self.top = self._queue if is_open else []
+        self.top = self.stack if is_open else []
         self.is_calm = is_open and not self._is_shared
 
     def is_among_first(self, waiter: Waiter[T], count: int) -> bool:

@@ -6,8 +6,11 @@ import asyncio
 import os
 import time
 import weakref
-from collections.abc import Callable
 from typing import Protocol
+
+
+class Clock(Protocol):
+    def __call__(self) -> float: ...
 
 
 class Resident(Protocol):
@@ -15,7 +18,7 @@ class Resident(Protocol):
         """Called in a child process."""
 
 
-def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     """The loop's own clock where it has one of its own (a virtual one), else the finest that there is.
 
     uvloop's loop time stands still within a turn and counts milliseconds.

@@ -181,7 +181,7 @@ class Opener(Generic[T]):
 
     def review(self, *, eager: bool = False) -> None:
         """Opens as many as are lacking now. `eager`: don't count on returns."""
-        if self.slots.locked() and self.outage.since is None and self._line.empty():
+        if self.outage.since is None and not self._line.stack and self.slots.locked():
             return
         if self._is_closed or self._lifecycle.loop.is_closed():
             return
@@ -270,7 +270,7 @@ class Opener(Generic[T]):
                 due += [attempt.covers_until for attempt in self.attempts if attempt.covers(now)]
             if not self.slots.locked() and self._is_wanted(supply, max(now, outage.retry_at)):
                 due.append(outage.retry_at)
-        elif self._line.waiting and not (self.slots.locked() and self._line.empty()):
+        elif self._line.waiting and (self._line.stack or not self.slots.locked()):
             due = [attempt.covers_until for attempt in self.attempts if attempt.covers(now)]
             due += [date for date in (supply.coming_until, self._patience_ends()) if date is not None and date > now]
         if due:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import warnings
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from enum import Enum
-from math import frexp, inf
+from math import inf
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
@@ -25,17 +26,17 @@ from anyio import CancelScope
 
 from aiopool import events
 from aiopool.config import PoolConfig
-from aiopool.connection import IDLE, LEASED, PooledConnection
+from aiopool.connection import IDLE, LEASED, PooledConnection, finished
 from aiopool.errors import PoolError, PoolOverloaded, PoolTimeout
 from aiopool.handoff import HandoffQueue
-from aiopool.home import clock_of, residents
+from aiopool.home import Clock, clock_of, residents
 from aiopool.lease import Acquisition
 from aiopool.lifecycle import Factory, Lifecycle
 from aiopool.policies.broken import says_broken, says_hopeless
 from aiopool.policies.codel import CoDel
 from aiopool.policies.growth import OpenTime
 from aiopool.refusals import Refusals
-from aiopool.stats import Counters, Histogram, PoolStats, Reason
+from aiopool.stats import BOUNDS, Counters, Histogram, PoolStats, Reason
 from aiopool.stock import Stock
 from aiopool.watch import Watch
 
@@ -71,7 +72,8 @@ class ConnectionPool(Generic[T]):
     _stock: Stock[T]
     _loop: asyncio.AbstractEventLoop
     _thread: int
-    _now: Callable[[], float]
+    _now: Clock
+    _released: Coroutine[Any, Any, None]
     _state = State.NEW
 
     def __init__(
@@ -149,92 +151,83 @@ class ConnectionPool(Generic[T]):
             _check_seconds("timeout", timeout)
         return Acquisition(self, timeout)
 
-    def _take(self) -> PooledConnection[T] | None:
-        """The fast path: what is idle, if it needs no check and nobody waits for it."""
-        line = self._line
-        if not line.top:
-            return None
-        info = line.top.pop()  # this is `line.get_nowait()`, without the call
-        now = self._now()
-        if now >= info.fresh_until or get_ident() != self._thread or not self._loop.is_running():
-            line.put_back(info)
-            return None
-        info.place = LEASED
-        info.leases += 1
-        info.use_count += 1
-        info.last_used = now
-        if not self._is_plain:
-            if info.leases < info.capacity:
-                line.put_back(info)
-            if self._listeners:
-                self._emit(events.Acquired, info, 0.0)
-        return info
+    def _lent(self, info: PooledConnection[T]) -> Watch[T] | None:
+        """At once, and somebody else wants to know."""
+        if info.leases < info.capacity:
+            self._line.put_back(info)
+        if self._listeners:
+            self._emit(events.Acquired, info, 0.0)
+        return self._watch(info)
 
-    async def _wait(self, timeout: float | None) -> PooledConnection[T]:
+    async def _wait(self, acquisition: Acquisition[T]) -> T:
         """The other path: stand in line for whichever comes first, a returned, a checked or a new connection."""
         if self._state is not OPEN or get_ident() != self._thread or not self._loop.is_running():
             self._ensure_open()
-        if timeout is CONFIGURED:
-            timeout = self._config.acquire_timeout
+        timeout = self._config.acquire_timeout if acquisition._timeout is CONFIGURED else acquisition._timeout
         line, stock, counters = self._line, self._stock, self._counters
         began = self._now()
         stock.refuse_at_once(began, inf if timeout is None else began + timeout)
         if not line.waiters:
             stock.opener.line_forms()
         waiter = line.line_up(began)
-        waits = False
+        timer, waits = None, False
         try:
             stock.serve_line(eager=timeout == 0)
-            waits = not waiter.future.done() and timeout != 0
             if timeout == 0:
                 line.time_out(waiter)
-            info = await line.wait(waiter, timeout)
-        except PoolError as error:
-            counters.timeouts += isinstance(error, PoolTimeout)
-            if isinstance(error, PoolOverloaded):
-                counters.shed += 1
-                self._emit(events.Shed, self._now() - began)
-            raise
+            elif not waiter.future.done():
+                waits = True
+                timer = line.bound(waiter, timeout)
+            outcome = await waiter.future
         except BaseException:
             line.abandon(waiter)
             counters.cancelled += 1
             raise
         finally:
-            waited = self._now() - began
             if waits:
-                counters.waiting.record(waited)
-        if info.place is not LEASED:  # the pool was closed in the same turn
-            stock.give_back(info)
+                counters.waiting.record(self._now() - began)
+            if timer is not None:
+                timer.cancel()
+        if isinstance(outcome, PoolError):
+            counters.timeouts += isinstance(outcome, PoolTimeout)
+            if isinstance(outcome, PoolOverloaded):
+                counters.shed += 1
+                self._emit(events.Shed, self._now() - began)
+            raise outcome
+        if outcome.place is not LEASED:  # the pool was closed in the same turn
+            stock.give_back(outcome)
             raise self._refusals.closed()
+        acquisition._info = outcome
         if self._listeners:
-            self._emit(events.Acquired, info, waited)
-        return info
+            self._emit(events.Acquired, outcome, self._now() - began)
+        if self._is_watching:
+            acquisition._watch = self._watch(outcome)
+        return outcome.connection
 
     # ------------------------------------------------------------------------------------------------ release
 
-    def _release(self, info: PooledConnection[T], exc: BaseException | None, holder: object) -> None:
+    def _release(self, info: PooledConnection[T], exc: BaseException | None, watch: Watch[T] | None) -> None:
         """One synchronous step, so that nothing can be cancelled half-way; what takes time goes to the background."""
-        if not self._is_plain or exc is not None:
-            self._release_with_care(info, exc, getattr(holder, "_watch", None))
-            return
         now = self._now()
-        if now >= info.expires_at:
-            self._release_with_care(info, exc, None)
+        if self._is_special or now >= info.expires_at:
+            self._release_with_care(info, exc, watch)
             return
-        held = now - info.last_used
-        using = self._using
+        held, using = now - info.last_used, self._using
         using.total += held
-        using.slots[frexp(held)[1]] += 1
+        using.slots[bisect_left(BOUNDS, held)] += 1
         info.leases = 0
         info.last_used = now
+        if (self._is_hooked or exc is not None) and not self._is_good(info, exc, now):
+            return
         if self._fresh_for is not None:
             fresh_until = now + self._fresh_for
             info.fresh_until = fresh_until if fresh_until < info.expires_at else info.expires_at
-        if self._line.is_calm:  # this is `line.put_nowait(info)`, without the call
+        line = self._line
+        if line.is_calm:  # this is `line.put_nowait(info)`, without the call
             info.place = IDLE
-            self._line.top.append(info)
+            line.top.append(info)
         else:
-            self._line.put_nowait(info, now)
+            line.put_nowait(info, now)
 
     def _release_with_care(
         self,
@@ -264,15 +257,13 @@ class ConnectionPool(Generic[T]):
             self._emit(events.Released, info, now - began)
         if not is_wanted:
             stock.retire(info, Reason.DISCARDED)
-        elif (exc is not None or self._judge_broken is not None) and self._is_broken(info, exc):
-            stock.retire(info, Reason.BROKEN)
-            if isinstance(exc, (ConnectionError, EOFError)):
-                stock.found_dead()
+        elif self._is_broken(info, exc):
+            stock.retire_broken(info, exc)
         elif now >= info.expires_at:
             stock.retire(info, info.expires_as)
         elif self._config.max_uses is not None and info.use_count >= self._config.max_uses:
             stock.retire(info, Reason.USES)
-        elif info.leases or not self._lifecycle.can_reset or stock.reset(info, now):
+        elif info.leases or not self._can_reset or stock.reset(info, now):
             stock.give(info, now)
         if stock.is_shrinking != self._was_shrinking:
             self._look_at_features()
@@ -281,17 +272,21 @@ class ConnectionPool(Generic[T]):
         """Decides beforehand which path leases take, so that what is switched off costs nothing."""
         config = self._config
         self._fresh_for = self._lifecycle.fresh_for
+        self._can_reset = self._lifecycle.can_reset
+        self._is_hooked = self._can_reset or self._judge_broken is not None
         self._is_watching = self._line.is_shared or config.leak_after is not None or config.max_hold is not None
         self._was_shrinking = self._state is OPEN and self._stock.is_shrinking
-        self._is_plain = not (
-            self._listeners
-            or self._is_watching
-            or self._was_shrinking
-            or self._judge_broken is not None
-            or self._lifecycle.can_reset
-            or config.max_uses is not None
-            or config.max_idle is not None
+        self._is_observed = self._is_watching or bool(self._listeners)
+        self._is_special = (
+            self._is_observed or self._was_shrinking or config.max_uses is not None or config.max_idle is not None
         )
+
+    def _is_good(self, info: PooledConnection[T], exc: BaseException | None, now: float) -> bool:
+        """Whether it may be lent on at once; otherwise it is retired, or comes back by itself when it is reset."""
+        if self._is_broken(info, exc):
+            self._stock.retire_broken(info, exc)
+            return False
+        return not self._can_reset or self._stock.reset(info, now)
 
     def _is_broken(self, info: PooledConnection[T], exc: BaseException | None) -> bool:
         if self._judge_broken is None:
@@ -301,8 +296,8 @@ class ConnectionPool(Generic[T]):
         except (Exception, asyncio.CancelledError):
             return True
 
-    def _watch(self, info: PooledConnection[T]) -> Watch[T]:
-        return self._stock.watches.begin(info, self._now())
+    def _watch(self, info: PooledConnection[T]) -> Watch[T] | None:
+        return self._stock.watches.begin(info, self._now()) if self._is_watching else None
 
     def _lost(self, info: PooledConnection[T], watch: Watch[T] | None) -> None:
         """A lease was garbage-collected while held: at any moment, in any thread, so the rest is for the loop."""
@@ -380,6 +375,7 @@ class ConnectionPool(Generic[T]):
         self._lifecycle.is_ending = False
         self._thread = get_ident()
         self._now = clock_of(loop)
+        self._released = finished(None, loop)
         self._state = OPEN
         self._stock = Stock(
             self.name,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from enum import StrEnum
-from math import frexp, inf
+from itertools import accumulate
+from math import inf
 from typing import TypedDict
 
 
@@ -71,22 +73,23 @@ class Gauges(TypedDict):
     oldest_lease: float
 
 
+#: Seconds: from 0.12 µs they double up to 68 minutes.
+BOUNDS = [2.0**exponent for exponent in range(-23, 13)]
+
+
 class Histogram:
-    """Latencies in buckets that double: slot e holds what lies in [2**(e-1), 2**e) seconds."""
+    """Latencies in buckets that double."""
 
     __slots__ = ("slots", "total")
 
-    _FIRST, _LAST = -23, 12  # 0.12 µs to 68 minutes; what lies outside is counted in the outermost
-
     def __init__(self) -> None:
-        #: By the binary exponent that `math.frexp` gives; negative ones count from the end of the list, as ever.
-        #: Wide enough for any two readings of a clock: from 2**-64 to 2**63 seconds.
-        self.slots = [0] * 128
+        #: Slot i holds what took longer than BOUNDS[i - 1], but no longer than BOUNDS[i]; the last has all the rest.
+        self.slots = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
 
     def record(self, seconds: float) -> None:
         self.total += seconds
-        self.slots[frexp(seconds)[1]] += 1
+        self.slots[bisect_left(BOUNDS, seconds)] += 1
 
     @property
     def count(self) -> int:
@@ -94,14 +97,7 @@ class Histogram:
 
     def buckets(self) -> list[tuple[float, int]]:
         """(upper bound in seconds, how many took no longer) with the bounds rising; the last bound is infinite."""
-        # A duration of exactly 0 has the exponent 0; durations below the first bound belong to the first bucket.
-        cumulative = sum(self.slots[e] for e in range(-64, self._FIRST))
-        bounds = []
-        for e in range(self._FIRST, self._LAST + 1):
-            cumulative += self.slots[e]
-            bounds.append((2.0**e, cumulative))
-        bounds.append((inf, self.count))
-        return bounds
+        return list(zip((*BOUNDS, inf), accumulate(self.slots), strict=True))
 
 
 class Counters:

@@ -138,9 +138,10 @@ class Stock(Generic[T]):
         """Raises if waiting makes no sense for one more, who can wait until `deadline`."""
         if self._is_closed:
             raise self._refusals.closed()
-        limit = self.config.max_waiting
-        if not self.alive and not self.line.is_paused and self.opener.is_hopeless(now, deadline):
-            raise self._refusals.unavailable(0.0, self.opener.outage.error)
+        outage, limit = self.opener.outage, self.config.max_waiting
+        is_down = outage.since is not None and not self.alive and not self.line.is_paused
+        if is_down and self.opener.is_hopeless(now, deadline):
+            raise self._refusals.unavailable(0.0, outage.error)
         if limit is not None:
             # Callers beyond what the pool can carry at all: only they queue for a return.
             room = self.config.max_size - len(self.connections)
@@ -151,8 +152,13 @@ class Stock(Generic[T]):
 
     def serve_line(self, *, eager: bool = False) -> None:
         """What is idle for those who wait: at once if it is fresh, else after a check; and new ones for the rest."""
+        if self.line.stack:
+            self._serve_from_stack()
+        self.opener.review(eager=eager)
+
+    def _serve_from_stack(self) -> None:
         line, now, stale = self.line, self.now(), []
-        while line.waiters and not line.empty() and not line.is_paused:
+        while line.waiters and line.stack and not line.is_paused:
             info = line.pop()
             if now >= info.expires_at:
                 self.retire(info, info.expires_as)
@@ -166,7 +172,6 @@ class Stock(Generic[T]):
                     break
         for info in reversed(stale):
             line.put_back(info)
-        self.opener.review(eager=eager)
 
     def timed_out(self, waiter: Waiter[T]) -> PoolError:
         phase: Phase = "wait"
@@ -186,7 +191,9 @@ class Stock(Generic[T]):
         """From opening to the head of the line, or to idle."""
         now, config = self.now(), self.config
         lifetime = draw_lifetime(config.max_lifetime, config.lifetime_jitter)
-        info = PooledConnection(connection, now, capacity=config.max_shares, owner=owner, lifetime=lifetime)
+        info = PooledConnection(
+            connection, now, self.lifecycle.loop, capacity=config.max_shares, owner=owner, lifetime=lifetime
+        )
         this = weakref.ref(self)  # an open context manager must not keep a dropped pool alive
         info._on_capacity = lambda info: stock.capacity_changed(info) if (stock := this()) else None
         if owner is not None:
@@ -315,9 +322,14 @@ class Stock(Generic[T]):
             if info.connection is connection:
                 self.retire_from_anywhere(info, Reason.BROKEN)
 
+    def retire_broken(self, info: PooledConnection[T], error: BaseException | None) -> None:
+        self.retire(info, Reason.BROKEN)
+        if isinstance(error, (ConnectionError, EOFError)):
+            self.found_dead()
+
     def found_dead(self) -> None:
         """The other idle ones may be dead as well: check them now, before callers find out one by one."""
-        if self.lifecycle.can_validate and not self._is_closed and not self.line.empty():
+        if self.lifecycle.can_validate and not self._is_closed and self.line.stack:
             self.lifecycle.spawn(self.health.check_all(self.line.lendable), "sweep")
 
     def _reclaim(self, watch: Watch[T]) -> None:
