@@ -347,7 +347,13 @@ class Opener(Generic[T]):
         is_fatal = self._host.is_fatal(error)
         if self.outage.failed(now, error, is_fatal=is_fatal):
             outlook = "trying again will hardly help" if is_fatal else "retrying"
-            log.warning("pool %r: opening a connection failed: %s; %s", self._host.name, type(error).__name__, outlook)
+            self._log(
+                logging.WARNING,
+                "pool %r: opening a connection failed: %s; %s",
+                self._host.name,
+                type(error).__name__,
+                outlook,
+            )
         self._host.emit(events.OpenFailed, error)
         if self.outage.is_hopeless(now):
             self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
@@ -361,6 +367,10 @@ class Opener(Generic[T]):
         self.review()
         self._host.settled()
 
+    def _log(self, level: int, message: str, *details: object) -> None:
+        """Where callers are told of each failure at once, the log need not repeat it."""
+        log.log(logging.DEBUG if self._host.config.unavailable_after == 0 else level, message, *details)
+
     # -- those who wait
 
     def _give_up(self, now: float) -> None:
@@ -368,7 +378,7 @@ class Opener(Generic[T]):
         error = self.outage.error
         if not self.outage.is_told and error is not None:
             self.outage.is_told = True
-            log.error("pool %r is unavailable: %s", self._host.name, type(error).__name__)
+            self._log(logging.ERROR, "pool %r is unavailable: %s", self._host.name, type(error).__name__)
             self._host.emit(events.Unavailable, error)
         self._line.refuse_all(lambda waiter: self._refusals.unavailable(now - waiter.since, error))
         self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))

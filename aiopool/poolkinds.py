@@ -177,6 +177,7 @@ _HTTP = Kind(
         "proxy": TEXT,
         "trust_env": FLAG,
         "follow_redirects": FLAG,
+        "max_per_origin": COUNT,
         "max_redirects": COUNT,
         "default_encoding": TEXT,
     },

@@ -374,3 +374,12 @@ async def test_each_outage_is_told_once(make_pool):
         await asyncio.sleep(3)
         (await pool.acquire()).discard()
     assert len(told) == 2
+
+
+@pytest.mark.parametrize(("unavailable_after", "levels"), [(0, ["DEBUG", "DEBUG"]), (1, ["WARNING", "ERROR"])])
+async def test_the_log_does_not_repeat_what_each_caller_is_told_at_once(make_pool, caplog, unavailable_after, levels):
+    caplog.set_level("DEBUG", "aiopool")
+    pool = make_pool(Backend(opens=DOWN), unavailable_after=unavailable_after)
+    assert isinstance((await timed(pool.acquire()))[1], PoolUnavailable)
+    told = ("opening a connection failed", "is unavailable")
+    assert [r.levelname for r in caplog.records if any(words in r.getMessage() for words in told)] == levels
