@@ -107,7 +107,9 @@ async def test_a_round_of_many_tasks_is_one_lease_too(cache: RedisPool) -> None:
 
 async def test_more_than_a_batch_may_carry_goes_on_several_connections(cache: RedisPool) -> None:
     values = [str(n) * (BATCH_BYTES // 3) for n in range(10)]
+    before = cache.stats()["acquired"]
     await asyncio.gather(*(cache.set(f"key{n}", value) for n, value in enumerate(values)))
+    assert cache.stats()["acquired"] - before == 5  # two values each
     assert await asyncio.gather(*(cache.get(f"key{n}") for n in range(10))) == values
     assert await cache.set("huge", "x" * 10 * BATCH_BYTES) is True
     assert len(await cache.get("huge")) == 10 * BATCH_BYTES
@@ -614,6 +616,7 @@ async def test_a_loop_that_ends_leaves_no_caller_and_no_warning_behind(redis_ser
         "import asyncio\n"
         "from aiopool import RedisPool\n"
         "async def main():\n"
+        "    asyncio.get_running_loop().slow_callback_duration = 60\n"
         f"    async with RedisPool({redis_server.url!r}, batching=True) as cache:\n"
         "        tasks = asyncio.gather(*(cache.client.echo('x') for _ in range(100)), return_exceptions=True)\n"
         "        for _ in range(STEPS):\n"
