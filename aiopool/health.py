@@ -6,12 +6,13 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiopool.config import PoolConfig
 from aiopool.connection import Place, PooledConnection
-from aiopool.handoff import HandoffQueue
+from aiopool.handoff import CLOCK_TOLERANCE, HandoffQueue
 from aiopool.lifecycle import Lifecycle
 from aiopool.opener import Opener
 from aiopool.stats import Reason
@@ -58,8 +59,11 @@ class Health(Generic[T]):
         self._host = host
         self._line = line
         self._lifecycle = lifecycle
-        #: Connections in check or in reset, each with the task that works on it.
-        self.in_care: dict[PooledConnection[T], asyncio.Task[bool]] = {}
+        #: Connections in check or in reset, each with the task that works on it, or the answer that is awaited.
+        self.in_care: dict[PooledConnection[T], asyncio.Future[Any]] = {}
+        #: Those among them that wait for an answer, in the order in which their time is up; and the alarm of the first.
+        self._answers_due: dict[PooledConnection[T], float] = {}
+        self._alarm: asyncio.TimerHandle | None = None
         self._next_patrol = host.now() + host.config.health_check_interval
         self._wake: asyncio.Future[None] | None = None
         self._is_closed = False
@@ -81,8 +85,10 @@ class Health(Generic[T]):
     def close(self) -> None:
         self._is_closed = True
         self._task.cancel()
-        for task in self.in_care.values():
-            task.cancel()
+        for work in self.in_care.values():
+            work.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
 
     def wake(self) -> None:
         """A due date may have come nearer."""
@@ -95,7 +101,7 @@ class Health(Generic[T]):
         """Validates a connection that was taken off the stack; whoever heads the line by then gets it."""
         info.place = Place.CHECKING
         info.covers_until = self._host.opener.cover(self._host.now())
-        task = self.in_care[info] = self._lifecycle.spawn_surely(self._check(info, is_sweep), "check")
+        self.in_care[info] = task = self._lifecycle.spawn_surely(self._check(info, is_sweep), "check")
         return task
 
     async def _check(self, info: PooledConnection[T], is_sweep: bool) -> bool:
@@ -109,10 +115,39 @@ class Health(Generic[T]):
         return is_valid
 
     def reset(self, info: PooledConnection[T], rest: Awaitable[object], covers_until: float) -> None:
-        """Ends a reset that takes time, in the background."""
+        """Ends a reset that takes time, in the background; in a task of its own, unless an answer is all it needs."""
         info.place = Place.RESETTING
         info.covers_until = covers_until
-        self.in_care[info] = self._lifecycle.spawn_surely(self._reset(info, rest), "reset")
+        if isinstance(rest, asyncio.Future) and not isinstance(rest, asyncio.Task):
+            self._await_answer(info, rest)
+        else:
+            self.in_care[info] = self._lifecycle.spawn_surely(self._reset(info, rest), "reset")
+
+    def _await_answer(self, info: PooledConnection[T], answer: asyncio.Future[object]) -> None:
+        """Without a task, which would cost as much as all the rest of a release; one alarm bounds all of them."""
+        self.in_care[info] = answer
+        limit = self._host.config.reset_timeout
+        self._answers_due[info] = self._host.now() + limit
+        if self._alarm is None:
+            self._alarm = self._lifecycle.loop.call_later(limit, _expire, weakref.ref(self))
+        answer.add_done_callback(partial(self._answered, info), context=self._lifecycle.context)
+
+    def _answered(self, info: PooledConnection[T], answer: asyncio.Future[object]) -> None:
+        del self._answers_due[info]
+        error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
+        if error is not None:
+            self._reset_failed(error)
+        self._let_go(info, None if error is None else Reason.RESET_FAILED)
+
+    def expire(self) -> None:
+        """Gives up the answers that are overdue, and sets the alarm for the next."""
+        self._alarm = None
+        now = self._host.now() + CLOCK_TOLERANCE
+        for info, due in self._answers_due.items():
+            if due > now:
+                self._alarm = self._lifecycle.loop.call_later(due - now, _expire, weakref.ref(self))
+                break
+            self.in_care[info].cancel()
 
     async def _reset(self, info: PooledConnection[T], rest: Awaitable[object]) -> bool:
         is_clean = False
@@ -120,10 +155,13 @@ class Health(Generic[T]):
             await self._lifecycle.finish_reset(rest)
             is_clean = True
         except Exception as exc:
-            log.debug("pool %r: a reset failed: %s", self._host.name, type(exc).__name__)
+            self._reset_failed(exc)
         finally:
             self._let_go(info, None if is_clean else Reason.RESET_FAILED)
         return is_clean
+
+    def _reset_failed(self, error: BaseException) -> None:
+        log.debug("pool %r: a reset failed: %s", self._host.name, type(error).__name__)
 
     def _let_go(self, info: PooledConnection[T], trouble: Reason | None) -> None:
         del self.in_care[info]
@@ -212,6 +250,12 @@ async def _keep_healthy(health: weakref.ref[Any]) -> None:
             raise
         finally:
             timer.cancel()
+
+
+def _expire(health: weakref.ref[Any]) -> None:
+    """By a weak reference, so that the alarm doesn't keep a dropped pool alive."""
+    if (target := health()) is not None:
+        target.expire()
 
 
 def _set(wake: asyncio.Future[None]) -> None:

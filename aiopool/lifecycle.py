@@ -129,7 +129,9 @@ class Lifecycle(Generic[T]):
         if self._resetter is None:
             return None
         result = self._call(self._resetter, connection)
-        return None if result is None or not inspect.isawaitable(result) else result
+        if result is None or isinstance(result, asyncio.Future):  # asking for it is cheap
+            return result
+        return result if inspect.isawaitable(result) else None
 
     async def finish_reset(self, rest: Awaitable[object]) -> None:
         async with asyncio.timeout(self._config.reset_timeout):

@@ -238,6 +238,8 @@ class ConnectionPool(Generic[T]):
         is_wanted: bool = True,
     ) -> None:
         """A release that has something to decide: is the connection broken, worn, unwanted, dirty, watched, shared?"""
+        if self._is_forked:  # the connection is the parent's, who goes on with it
+            return
         stock, now = self._stock, self._now()
         began = info.last_used if watch is None else watch.since
         if watch is not None and watch.is_reclaimed:
@@ -278,7 +280,11 @@ class ConnectionPool(Generic[T]):
         self._was_shrinking = self._state is OPEN and self._stock.is_shrinking
         self._is_observed = self._is_watching or bool(self._listeners)
         self._is_special = (
-            self._is_observed or self._was_shrinking or config.max_uses is not None or config.max_idle is not None
+            self._is_observed
+            or self._was_shrinking
+            or self._is_forked
+            or config.max_uses is not None
+            or config.max_idle is not None
         )
 
     def _is_good(self, info: PooledConnection[T], exc: BaseException | None, now: float) -> bool:
@@ -450,6 +456,7 @@ class ConnectionPool(Generic[T]):
         self._is_forked = True
         self._thread = 0  # so that nobody in this process takes the fast path
         self._line.pause()
+        self._look_at_features()
 
     def __del__(self) -> None:
         if self._state is not OPEN or self._is_forked:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -33,17 +32,13 @@ class Reset:
         self.mode: ResetMode = mode
         self._timeout = timeout
         self._hosts = hosts
-        self._process = 0
         self._own_callbacks: WeakKeyDictionary[Connection, Callbacks] = WeakKeyDictionary()
 
     def remember(self, connection: Connection) -> None:
         """What the connection has by now outlives resets."""
-        self._process = os.getpid()
         self._own_callbacks[connection] = Callbacks(connection)
 
     def __call__(self, connection: Connection) -> Awaitable[object] | None:
-        if os.getpid() != self._process:  # a lease ends in a forked child, who must not speak where its parent does
-            return None
         listened = self._own_callbacks[connection].restore(connection)
         if is_cancelling(connection):
             return self._restore_after_cancellation(connection, listened)

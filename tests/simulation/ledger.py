@@ -64,6 +64,34 @@ class Attempt:
         self.outcome = "cancelled"
 
 
+class Answer(asyncio.Future[None]):
+    """What a driver gives that has sent a reset already: the pool waits for it, and nothing has to run meanwhile."""
+
+    def __init__(self, server: WatchedServer, account: Account, connection: SimulatedConnection) -> None:
+        super().__init__(loop=server.loop)
+        self._account, self._connection = account, connection
+        self._coming = server.loop.create_task(server.pass_through(server.resets), name="an answer")
+        self._coming.add_done_callback(self._comes)
+
+    def cancel(self, msg: Any = None) -> bool:
+        if is_first := super().cancel(msg):
+            self._coming.cancel()
+            self._account.busy, self._account.condemned = "", "its reset was given up"
+        return is_first
+
+    def _comes(self, coming: asyncio.Task[None]) -> None:
+        if self.done() or coming.cancelled():
+            self.cancel()
+        elif coming.exception() is not None or self._connection.is_dead:
+            self._account.busy, self._account.condemned = "", "its reset failed"
+            self.set_exception(ConnectionResetError("the reset failed"))
+        else:
+            self._account.busy, self._account.is_dirty = "", False
+            self._connection.is_out_of_step = False
+            self._account.proven_at = self.get_loop().time()
+            self.set_result(None)
+
+
 class WatchedServer(SimulatedServer):
     """Writes down what the pool does, and objects to what it must not do."""
 
@@ -197,6 +225,8 @@ class WatchedServer(SimulatedServer):
         account = self.accounts[connection]
         if account.held_since:
             raise self.objection(f"{connection} is reset while it is leased")
+        if {"resetter", "quick resetter"} <= self.history.hooks:
+            return Answer(self, self._begin(connection, "reset"), connection)
         if not connection.is_out_of_step and "quick resetter" in self.history.hooks:
             account.is_dirty = False
             return None

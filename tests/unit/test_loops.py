@@ -99,7 +99,7 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on():
         import asyncio, os
         from aiopool import ConnectionPool, ForkedPool, PoolConfig
 
-        closed = []
+        closed, cleaned = [], []
 
         async def connect():
             return object()
@@ -108,20 +108,24 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on():
             async with pool.acquire(timeout=1):
                 return "served"
 
-        pool = ConnectionPool(connect, PoolConfig(min_size=1, max_size=2), destroyer=closed.append)
+        pool = ConnectionPool(connect, PoolConfig(min_size=2, max_size=2), destroyer=closed.append,
+                              resetter=cleaned.append, is_broken=lambda connection, exc: exc is not None)
         with asyncio.Runner() as runner:
             runner.run(pool.open())
+            lease = runner.run(pool.acquire())
             child = os.fork()
             if not child:
                 try:
+                    lease.release()
                     asyncio.run(use(pool))
                 except ForkedPool:
-                    os._exit(10 + len(closed))
+                    os._exit(10 + len(closed) + len(cleaned))
                 finally:
                     os._exit(1)
             _, status = os.waitpid(child, 0)
             print("child", os.waitstatus_to_exitcode(status))
             print("parent", runner.run(use(pool)))
+            lease.release()
             runner.run(pool.close())
             print("closed", len(closed))
     """
@@ -132,7 +136,7 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on():
         timeout=60,
         check=False,
     )
-    assert done.stdout.split("\n")[:3] == ["child 10", "parent served", "closed 1"], done.stderr
+    assert done.stdout.split("\n")[:3] == ["child 10", "parent served", "closed 2"], done.stderr
 
 
 @pytest.mark.parametrize("is_async", [True, False])

@@ -138,3 +138,110 @@ async def test_the_end_of_one_reset_does_not_end_the_next(make_pool):
             pass
     await asyncio.sleep(1)
     assert pool.stats()["opened"] == 1
+
+
+def answers(backend, seconds=1.0, **outcome):
+    """A resetter that has sent all there is to send, and gives the future of the answer; and those it gave."""
+    given = []
+
+    def reset(connection):
+        backend.log.append(("reset", connection.id))
+        answer = asyncio.get_running_loop().create_future()
+        given.append(answer)
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, come, answer)
+        return answer
+
+    def come(answer):
+        if answer.done():
+            return
+        if "error" in outcome:
+            answer.set_exception(outcome["error"])
+        else:
+            answer.set_result(None)
+
+    return reset, given
+
+
+async def test_an_answer_to_come_is_waited_for_without_a_task(make_pool):
+    backend = Backend()
+    reset, _ = answers(backend)
+    pool = make_pool(backend, max_size=1, resetter=reset)
+    lease = await pool.acquire()
+    before = len(asyncio.all_tasks())
+    lease.release()
+    assert len(asyncio.all_tasks()) == before
+    assert (pool.stats()["size"], pool.stats()["available"]) == (1, 0)
+    assert await hold(pool) == pytest.approx(1)
+    assert len(backend.connections) == 1
+
+
+async def test_an_answer_that_is_there_already_keeps_the_connection(make_pool):
+    def reset(connection):
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result(None)
+        return answer
+
+    pool = make_pool(Backend(), max_size=1, resetter=reset)
+    assert await hold(pool) == 0
+    assert await hold(pool) == 0
+    await settle()
+    assert pool.stats()["opened"] == 1
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), asyncio.CancelledError()])
+async def test_an_answer_that_is_an_error_closes_the_connection(make_pool, error):
+    backend = Backend()
+    reset, given = answers(backend, error=error)
+    pool = make_pool(backend, max_size=1, resetter=reset)
+    await hold(pool)
+    if isinstance(error, asyncio.CancelledError):
+        given[0].cancel()
+    assert await hold(pool) <= 1
+    assert len(backend.connections) == 2
+
+
+async def test_answers_that_never_come_are_given_up_each_at_its_time(make_pool):
+    backend = Backend()
+    reset, given = answers(backend, seconds=None)
+    pool = make_pool(backend, max_size=2, reset_timeout=2, resetter=reset)
+    one, other = await pool.acquire(), await pool.acquire()
+    one.release()
+    await asyncio.sleep(0.5)
+    other.release()
+    await asyncio.sleep(1.6)
+    assert [answer.cancelled() for answer in given] == [True, False]
+    await asyncio.sleep(0.5)
+    assert [answer.cancelled() for answer in given] == [True, True]
+    await settle()
+    assert pool.stats()["closed_by"]["reset_failed"] == 2
+    assert backend.live == []
+
+
+async def test_an_answer_is_bounded_also_after_others_came_in_time(make_pool):
+    backend = Backend()
+    prompt, _ = answers(backend, seconds=0.1)
+    hanging, given = answers(backend, seconds=None)
+    pool = make_pool(
+        backend, max_size=1, reset_timeout=2, resetter=lambda c: (prompt if now() < start + 5 else hanging)(c)
+    )
+    start = now()
+    await hold(pool)
+    await asyncio.sleep(6)  # by now no alarm is set any more
+    await hold(pool)
+    await asyncio.sleep(2.1)
+    assert given[0].cancelled()
+    await settle()
+    assert backend.live == []
+
+
+async def test_a_close_does_not_wait_for_an_answer(make_pool):
+    backend = Backend()
+    reset, given = answers(backend, seconds=None)
+    pool = make_pool(backend, max_size=1, reset_timeout=60, resetter=reset)
+    await hold(pool)
+    start = now()
+    await pool.close(timeout=1)
+    assert now() - start <= 1
+    assert given[0].cancelled()
+    assert backend.live == []
