@@ -129,6 +129,7 @@ _REDIS = Kind(
         "db": COUNT,
         "username": TEXT,
         "password": TEXT,
+        "batching": FLAG,
         "decode_responses": FLAG,
         "encoding": TEXT,
         "encoding_errors": TEXT,

@@ -188,19 +188,20 @@ def test_adapter_keywords_of_all_kinds_are_passed_on(built: Built, load: Load) -
             ssl: require
             command_timeout: 5s
             dead_peer_after: none
-          redis: {db: 2, decode_responses: false, socket_timeout: null}
-          api: {headers: {X-Key: a}, auth: [me, hunter2], verify: false, timeout: 2.5}
+          redis: {db: 2, batching: true, decode_responses: false, socket_timeout: null}
+          api: {headers: {X-Key: a}, auth: [me, hunter2], verify: false, timeout: 2.5, max_per_origin: 4}
         """
     )
     settings = {"application_name": "me", "work_mem": "64"}
     bounds = {"command_timeout": 5.0, "dead_peer_after": None}
     assert built["database"][3] == {"server_settings": settings, "ssl": "require", **bounds}
-    assert built["redis"][3] == {"db": 2, "decode_responses": False, "socket_timeout": None}
+    assert built["redis"][3] == {"db": 2, "batching": True, "decode_responses": False, "socket_timeout": None}
     assert built["api"][3] == {
         "headers": {"X-Key": "a"},
         "auth": ("me", "hunter2"),
         "verify": False,
         "timeout": 2.5,
+        "max_per_origin": 4,
     }
 
 
