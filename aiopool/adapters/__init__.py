@@ -52,7 +52,9 @@ def hush(error: BaseException, *secrets: str | None) -> None:
 
 
 def _words_of(secret: str | None) -> set[str]:
-    return _words(secret or "") | _words(unquote(secret or ""))
+    whole = secret or ""
+    joined = re.sub(r"[\t\r\n]", "", whole)  # as `urlsplit` leaves it
+    return {word for form in (whole, unquote(whole), joined, unquote(joined)) for word in _words(form)}
 
 
 def _words(text: str) -> set[str]:

@@ -7,7 +7,7 @@ import traceback
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from aiopool.adapters import complaint, hush
 from tests.security.secret import AWKWARD, Secret, few_examples, secrets
@@ -25,6 +25,7 @@ ADDRESSES = [
 @pytest.mark.parametrize("address", ADDRESSES)
 @few_examples
 @given(secret=secrets())
+@example(secret=Secret("hunter\ttwo"))
 def test_a_complaint_about_an_address_has_no_part_of_its_password(address: str, secret: Secret) -> None:
     for password in (secret.raw, secret.quoted):
         held = address.format(password)
