@@ -25,7 +25,7 @@ ADDRESSES = [
 @pytest.mark.parametrize("address", ADDRESSES)
 @few_examples
 @given(secret=secrets())
-@example(secret=Secret("hunter\ttwo"))
+@example(secret=Secret("JJQXZJ\tJQZ"))
 def test_a_complaint_about_an_address_has_no_part_of_its_password(address: str, secret: Secret) -> None:
     for password in (secret.raw, secret.quoted):
         held = address.format(password)
