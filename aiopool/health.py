@@ -110,6 +110,8 @@ class Health(Generic[T]):
             is_valid = await self._lifecycle.validate(info.connection)
         finally:  # also when the pool closes and cancels us
             self._let_go(info, None if is_valid else Reason.INVALID)
+            if info.place is Place.IDLE and self._host.now() >= self._idle_until(info):
+                self.wake()  # its time came while we had it
             if not is_valid and not is_sweep:
                 self._host.found_dead()
         return is_valid

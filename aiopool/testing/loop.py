@@ -25,7 +25,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
     to `lateness` seconds late.
 
     A hang is an error instead of a hang: `Stuck` is raised when nothing is ready and no timer is set, when the clock
-    leaves `horizon` (something ticks on, but what is awaited never comes), or when `patience` is spent in real seconds.
+    leaves `horizon` (something ticks on, but what is awaited never comes), or when `patience` is spent, in seconds of the processor.
 
     After FoundationDB's simulation and madsim's scheduler.
     """
@@ -45,7 +45,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
         self._now = start
         self._last = start + horizon
         self._lateness = lateness
-        self._gives_up_at = time.monotonic() + patience
+        self._gives_up_at = time.process_time() + patience
         #: Callbacks that have run.
         self.steps = 0
         #: Called after each of them; what it raises ends the run.
@@ -84,8 +84,8 @@ class SimulationLoop(asyncio.BaseEventLoop):
             return
         handle._run()
         self.steps += 1
-        if self.steps % 1024 == 0 and time.monotonic() > self._gives_up_at:
-            raise Stuck(f"too many real seconds went by\n{self.tasks()}")
+        if self.steps % 1024 == 0 and time.process_time() > self._gives_up_at:
+            raise Stuck(f"too many seconds of the processor went by\n{self.tasks()}")
         if self.after_step is not None:
             self.after_step()
 

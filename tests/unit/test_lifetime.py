@@ -172,3 +172,14 @@ async def test_a_max_idle_below_min_size_does_not_churn(make_pool):
     await pool.open(wait=False)
     await asyncio.sleep(200)
     assert len(backend.connections) <= 10
+
+
+async def test_a_connection_whose_idle_time_ends_during_its_check_is_closed_right_after(make_pool):
+    backend = Backend(validates=Step(delay=0.5))
+    pool = make_pool(backend, max_idle_time=10, health_check_interval=9.8, validator=backend.validate)
+    await hold(pool)
+    await asyncio.sleep(10.2)
+    assert pool.stats()["size"] == 1  # in check, since 9.8
+    await asyncio.sleep(0.2)
+    assert backend.live == []
+    assert pool.stats()["closed_by"]["idle"] == 1

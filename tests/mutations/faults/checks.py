@@ -204,6 +204,14 @@ CHECKS = [
         "loops",
     ),
     Fault(
+        "who grows too old in a check is forgotten until somebody looks",
+        "health.py",
+        "self.wake()  # its time came while we had it",
+        "pass",
+        "What is overdue is held by somebody who will see to it; so it was thought.",
+        "lifetime",
+    ),
+    Fault(
         "max_lifetime is ignored",
         "stock.py",
         "owner=owner, lifetime=lifetime\n",
