@@ -25,7 +25,8 @@ class SimulationLoop(asyncio.BaseEventLoop):
     to `lateness` seconds late.
 
     A hang is an error instead of a hang: `Stuck` is raised when nothing is ready and no timer is set, when the clock
-    leaves `horizon` (something ticks on, but what is awaited never comes), or when `patience` is spent, in seconds of the processor.
+    leaves `horizon` (something ticks on, but what is awaited never comes), or when `patience` is spent, in seconds of
+    the processor.
 
     After FoundationDB's simulation and madsim's scheduler.
     """
