@@ -217,10 +217,10 @@ class Stock(Generic[T]):
             self.retire(info, info.expires_as)
         elif self.is_shrinking and self._shrinks(info):
             pass
-        elif self.config.max_idle is not None and not info.leases and self._are_too_many_idle(comes=1):
-            self.retire(info, Reason.IDLE)
         else:
             self.line.put_nowait(info, now)
+            if info.place is Place.IDLE and self._are_too_many_idle():  # those who waited may have gone in this turn
+                self.retire(info, Reason.IDLE)
 
     def give_back(self, info: PooledConnection[T]) -> None:
         """Handed to a caller who, in that very turn, was cancelled or found the pool closed: it was never used."""
@@ -265,10 +265,9 @@ class Stock(Generic[T]):
                 self.line.put_back(info)
                 self.serve_line()
 
-    def _are_too_many_idle(self, comes: int = 0) -> bool:
-        """Of those that are idle, and one more that `comes` to be, unless somebody waits for it."""
+    def _are_too_many_idle(self) -> bool:
         limit = self.config.max_idle
-        return limit is not None and self.line.qsize() + comes > limit and self.surplus > 0 and not self.line.waiters
+        return limit is not None and len(self.line.stack) > limit and self.surplus > 0 and not self.line.waiters
 
     # -- a connection goes
 

@@ -183,3 +183,15 @@ async def test_a_connection_whose_idle_time_ends_during_its_check_is_closed_righ
     await asyncio.sleep(0.2)
     assert backend.live == []
     assert pool.stats()["closed_by"]["idle"] == 1
+
+
+async def test_max_idle_holds_also_when_the_last_waiter_goes_in_the_turn_of_the_hand_off(make_pool):
+    backend = Backend()
+    pool = make_pool(backend, max_size=1, max_idle=0)
+    lease = await pool.acquire()
+    waiter = take(pool)
+    await settle()
+    waiter.cancel()
+    lease.release()
+    await settle()
+    assert backend.live == []

@@ -278,8 +278,8 @@ CHECKS = [
     Fault(
         "one idle connection more than max_idle",
         "stock.py",
-        "self.line.qsize() + comes > limit",
-        "self.line.qsize() + comes > limit + 1",
+        "len(self.line.stack) > limit",
+        "len(self.line.stack) > limit + 1",
         "Off by one.",
         "lifetime edges",
     ),
