@@ -83,7 +83,7 @@ async def test_the_https_server_counts_and_leaves_no_process_behind() -> None:
 
 
 async def test_pools_meet_a_storm_and_ours_survive_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    short = {"CALM": 0.1, "HOLD": 0.6, "AFTERWARDS": 50, "AFTERWARDS_TIMEOUT": 2.0, "PATIENCE": 2.0, "LONGEST": 5.0}
+    short = {"CALM": 0.1, "HOLD": 1.5, "AFTERWARDS": 50, "AFTERWARDS_TIMEOUT": 2.0, "PATIENCE": 2.0, "LONGEST": 5.0}
     for name, value in short.items():
         monkeypatch.setattr(storm, name, value)
     for module, some in ((cancel_storm.postgres, slice(0, 4, 2)), (cancel_storm.http, slice(2))):
