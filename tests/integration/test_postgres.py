@@ -931,7 +931,7 @@ class TestLostConnections:
                 )
             stop.set()
             await asyncio.gather(*tasks)
-        assert len(seen) > 10
+        assert len(seen) > 3
         assert [exc for exc in seen if not isinstance(exc, (asyncpg.PostgresConnectionError, ConnectionError))] == []
 
     async def test_one_that_is_terminated_while_idle_is_dropped_at_once(

@@ -682,7 +682,7 @@ async def test_a_storm_of_20000_cancelled_queries_gives_nobody_a_wrong_answer(
             task = asyncio.create_task(ask(cache, str(n)))
             running.add(task)
             if dice.random() < 0.7:
-                loop.call_later(dice.random() * 0.02, task.cancel)
+                loop.call_later(dice.random() * 0.01, task.cancel)
             if len(running) > 100:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for finished in done:
@@ -691,7 +691,7 @@ async def test_a_storm_of_20000_cancelled_queries_gives_nobody_a_wrong_answer(
         await asyncio.wait(running)
         stats = cache.stats()
         assert (stats["in_use"], stats["waiting"], stats["size"]) == (0, 0, 5), f"seed {seed}"
-        assert cancelled > 2000 < right, (cancelled, right)
+        assert cancelled > 200 < right, (cancelled, right)
         answers = await asyncio.gather(*(cache.client.echo(str(n)) for n in range(100)))
         assert answers == [str(n) for n in range(100)]
     gc.collect()
