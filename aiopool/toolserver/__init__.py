@@ -1,0 +1,1 @@
+"""Pools and tools declared in one file, served over MCP."""
