@@ -44,7 +44,7 @@ class Document:
         #: As the caller wrote it; None for a mapping.
         self.file = file
         self._lines = dict(lines or {})
-        self._problems: list[tuple[int, str]] = []
+        self._problems: list[tuple[int, KeyPath, str]] = []
 
     @property
     def source(self) -> str:
@@ -61,7 +61,15 @@ class Document:
         line = line or self.line(path)
         place = f"{self.file}:{line}: " if self.file and line else f"{self.file}: " if self.file else ""
         key = f"{show_path(path)}: " if path else ""
-        self._problems.append((line or 0, f"{place}{key}{problem}"))
+        self._problems.append((line or 0, path, f"{place}{key}{problem}"))
+
+    def is_refused(self, path: KeyPath) -> bool:
+        """Whether something is wrong with what stands there, or with a part of it."""
+        return any(at[: len(path)] == path for _, at, _ in self._problems)
+
+    def overlook(self, path: KeyPath) -> None:
+        """Forget the problems with what stands there: it is not needed now."""
+        self._problems = [problem for problem in self._problems if problem[1][: len(path)] != path]
 
     def fail(self, problem: str, line: int | None = None) -> NoReturn:
         """Raise `PoolConfigError` at once: with this problem there is nothing to read."""
@@ -72,7 +80,7 @@ class Document:
 
     def raise_if_refused(self) -> None:
         """Raise `PoolConfigError` with every problem noted, in the order of their lines."""
-        problems = [text for _, text in sorted(self._problems, key=lambda problem: problem[0])]
+        problems = [text for _, _, text in sorted(self._problems, key=lambda problem: problem[0])]
         if len(problems) > 1:
             problems.insert(0, f"{self.source} has {len(problems)} problems:")
         if problems:

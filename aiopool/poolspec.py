@@ -23,6 +23,7 @@ from aiopool.poolkinds import KINDS, Kind
 
 #: Top-level keys; all but `pools` belong to the tool server. `x-…` is the author's own, for anchors.
 SECTIONS = ("name", "description", "version", "server", "pools", "tools")
+EXAMPLE = "write a pool under it, such as `database: {max_size: 10}`"
 
 _TYPES: dict[Any, ValueType] = {
     int: COUNT,
@@ -37,19 +38,31 @@ _CONFIG = {name: _TYPES[hint] for name, hint in get_type_hints(PoolConfig).items
 def read_pools(source: str | os.PathLike[str] | Mapping[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
     """Build the pools that a file or a mapping describes; raise `PoolConfigError` with all that is wrong."""
     document = read_document(source)
-    specs = [_PoolSpec(document, name, keys, env) for name, keys in _section(document).items()]
+    specs = read_specs(document, _section(document), env)
+    for spec in specs.values():
+        spec.refuse_missing_address()
     document.raise_if_refused()
-    pools = {spec.name: spec.build() for spec in specs}
+    pools = {name: spec.build() for name, spec in specs.items()}
     document.raise_if_refused()
     return pools
 
 
+def read_specs(
+    document: Document, section: Mapping[Any, Any], env: Mapping[str, str], *, may_lack_addresses: bool = False
+) -> dict[str, PoolSpec]:
+    """Check every pool of the section; problems are noted, but for an address that is missing.
+
+    With `may_lack_addresses`, one whose variables are not set is missing, too.
+    """
+    specs = [PoolSpec(document, name, keys, env, may_lack_addresses) for name, keys in section.items()]
+    return {spec.name: spec for spec in specs}
+
+
 def _section(document: Document) -> Mapping[Any, Any]:
     """What stands under `pools`; nothing, and a problem noted, if that is no table with something in it."""
-    example = "write a pool under it, such as `database: {max_size: 10}`"
     data = document.data
     if not data:
-        document.refuse((), f"is empty; write `pools:` and {example}")
+        document.refuse((), f"is empty; write `pools:` and {EXAMPLE}")
         return {}
     if not isinstance(data, Mapping):
         document.refuse((), "must be a table of keys and values, with `pools:` among the keys")
@@ -59,23 +72,34 @@ def _section(document: Document) -> Mapping[Any, Any]:
     unknown = [str(key) for key in data if key not in SECTIONS and not str(key).startswith("x-")]
     for key in unknown:
         document.refuse((key,), f"is not known here{suggest(key, SECTIONS)}")
-    section = data.get("pools")
-    if section and isinstance(section, Mapping):
-        return section
-    if section:
-        document.refuse(("pools",), f"must be a table of pools by name; {example}")
-    elif "pools" in data:
-        document.refuse(("pools",), f"has no pool; {example}")
-    elif not unknown:  # one of them may be meant
-        document.refuse((), f"has no `pools:`; add it and {example}")
+    if "pools" in data:
+        return pools_of(document)
+    if not unknown:  # one of them may be meant
+        document.refuse((), f"has no `pools:`; add it and {EXAMPLE}")
     return {}
 
 
-class _PoolSpec:
+def pools_of(document: Document) -> Mapping[Any, Any]:
+    """The table under the key `pools`, which is there; nothing, and a problem noted, if it is none or empty."""
+    section = document.data["pools"]
+    if section and isinstance(section, Mapping):
+        return section
+    problem = "must be a table of pools by name" if section else "has no pool"
+    document.refuse(("pools",), f"{problem}; {EXAMPLE}")
+    return {}
+
+
+class PoolSpec:
     """One pool of the section: checked when it is made, built afterwards."""
 
-    def __init__(self, document: Document, name: Any, keys: Any, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, document: Document, name: Any, keys: Any, env: Mapping[str, str], may_lack_address: bool = False
+    ) -> None:
         self.name = str(name)
+        #: None: wrong, and told.
+        self.kind: Kind | None = None
+        #: Its address is to come from somewhere else.
+        self.lacks_address = False
         self._document = document
         self._path: KeyPath = ("pools", self.name)
         self._keys: dict[str, Any] = {}
@@ -86,19 +110,35 @@ class _PoolSpec:
         elif not isinstance(keys or {}, Mapping):
             self._refuse("must be a table of settings, or nothing at all")
         else:
+            problems: list[tuple[KeyPath, str]] = []
             self._keys = {
-                str(key): expand_tree(value, env, (*self._path, str(key)), document.refuse)
+                str(key): expand_tree(value, env, (*self._path, str(key)), lambda *problem: problems.append(problem))
                 for key, value in (keys or {}).items()
             }
-            if kind := self._find_kind():
-                self._kind = kind
+            self.kind = kind = self._find_kind()
+            if kind and may_lack_address and kind.variable:
+                unset = [key for key in kind.address_keys if self._keys.get(key) is BROKEN]
+                self._keys = {key: value for key, value in self._keys.items() if key not in unset}
+                problems = [(path, problem) for path, problem in problems if path[2] not in unset]
+            for path, problem in problems:
+                document.refuse(path, problem)
+            if kind:
                 self._config, self._options = self._read(kind)
                 self._address = self._find_address(kind, env)
 
-    def build(self) -> Any:
-        """The pool; None, and a problem noted, if its adapter refuses."""
+    def refuse_missing_address(self) -> None:
+        """Note a missing address as a problem."""
+        if self.lacks_address:
+            assert self.kind is not None
+            key = self.kind.address_keys[0]
+            self._refuse(f"has no address; set the environment variable {self.kind.variable}, or write `{key}:`")
+
+    def build(self, address: str | None = None) -> Any:
+        """The pool, at this address if it has none; None, and a problem noted, if its adapter refuses."""
+        assert self.kind is not None
         try:
-            return self._kind.build(self.name, self._address, self._config, self._options)
+            # A pool that is built again gets keywords of its own.
+            return self.kind.build(self.name, self._address or address, self._config, dict(self._options))
         except (PoolConfigError, ImportError) as exc:
             # Both say what to do, and never show a value.
             self._refuse(str(exc), self._key_of(exc))
@@ -183,16 +223,15 @@ class _PoolSpec:
             return str(address)
         if kind.variable is None or any(key in self._keys for key in kind.place_keys):
             return None
-        if not env.get(kind.variable):
-            key = kind.address_keys[0]
-            self._refuse(f"has no address; set the environment variable {kind.variable}, or write `{key}:`")
+        self.lacks_address = not env.get(kind.variable)
         return env.get(kind.variable)
 
     def _key_of(self, exc: Exception) -> str | None:
         """The key for the field that a PoolConfigError begins with, as in `min_size=5 is not allowed …`."""
         if not (match := re.match(r"(\w+)=", str(exc))):
             return None
-        names = [match[1], *(option for option, name in self._kind.same_as.items() if name == match[1])]
+        same_as = self.kind.same_as if self.kind else {}
+        names = [match[1], *(option for option, name in same_as.items() if name == match[1])]
         return next((name for name in names if name in self._keys), None)
 
 

@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from jsonschema.exceptions import ValidationError
 
-from aiopool.configvalues import COUNT, FLAG, NUMBER, TEXT, ValueType, one_of
+from aiopool.configfile import show_path, suggest
+from aiopool.configvalues import FLAG, TEXT
 from aiopool.telling import ToolFailure
+from aiopool.toolserver.schema import PARAMETER_KEYS, Checker, is_of, read_schema, show
 from aiopool.toolserver.section import Section
 
-TYPES = ("string", "integer", "number", "boolean", "array", "object")
-
-
-def _anything(value: Any) -> Any:
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list) or not value:
-        raise ValueError
-    return value
-
-
-def _table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError
-    return dict(value)
-
-
-#: What a parameter may say, and the JSON Schema keyword for it.
-_BOUNDS: dict[str, tuple[str, ValueType]] = {
-    "enum": ("enum", ValueType("a list of the values that are allowed", _list)),
-    "minimum": ("minimum", NUMBER),
-    "min": ("minimum", NUMBER),
-    "maximum": ("maximum", NUMBER),
-    "max": ("maximum", NUMBER),
-    "min_length": ("minLength", COUNT),
-    "max_length": ("maxLength", COUNT),
-    "pattern": ("pattern", TEXT),
-    "items": ("items", ValueType("a JSON Schema, such as {type: string}", _table)),
-    "properties": ("properties", ValueType("a table of JSON Schemas", _table)),
+#: What every provider of models accepts.
+_NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}", re.ASCII)
+_OWN_KEYS = {"name": TEXT, "required": FLAG}
+#: Keys that are seen in files for other servers, and what to write here.
+_REMEDIES = {
+    "validation": "write `enum`, `pattern`, `min`, `max`, `min_length` or `max_length` on the parameter itself",
+    "minLength": "write `min_length`",
+    "maxLength": "write `max_length`",
+    "minItems": "write `min_items`",
+    "maxItems": "write `max_items`",
 }
-_KEYS: dict[str, ValueType] = {
-    "name": TEXT,
-    "type": one_of(*TYPES),
-    "description": TEXT,
-    "required": FLAG,
-    "default": ValueType("a value", _anything),
-    **{key: value_type for key, (_, value_type) in _BOUNDS.items()},
-}
-_NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}")
+#: How many problems of one call are told at once.
+_TOLD = 5
+#: Deeper than any sane argument, and far from where Python's recursion ends.
+_DEEPEST = 64
 
 
 class InvalidArguments(ToolFailure):
@@ -70,19 +47,111 @@ class Parameters:
         if required:
             self.schema["required"] = list(required)
         self._defaults = {name: each["default"] for name, each in properties.items() if "default" in each}
-        self._validator = Draft202012Validator(self.schema)
+        self._checker = Checker(self.schema)
 
     def complete(self, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The arguments with the defaults of those that are missing; raises `InvalidArguments`."""
-        given = {**self._defaults, **(arguments or {})}
-        if error := best_match(self._validator.iter_errors(given)):
-            raise InvalidArguments(_told(error))
+        """A copy of the arguments, with the defaults of those that are missing; raises `InvalidArguments`.
+
+        What JSON Schema calls an integer is an `int` afterwards: a client may have written 1.0.
+        """
+        if not isinstance(arguments, Mapping | None):
+            raise InvalidArguments("the arguments must be an object with the parameters' names as keys")
+        given: dict[str, Any] = _sound({**self._defaults, **(arguments or {})})
+        # More would only cost time: one wrong item in a long list means that all are wrong.
+        errors = islice(self._checker.iter_errors(given), 4 * _TOLD)
+        if problems := list(dict.fromkeys(problem for error in errors for problem in _told(error))):
+            more = ["…"] if len(problems) > _TOLD else []
+            raise InvalidArguments("; ".join([*problems[:_TOLD], *more]))
+        for name, value in given.items():
+            given[name] = _with_integers(value, self.schema["properties"][name])
         return given
 
 
-def _told(error: ValidationError) -> str:
-    place = ".".join(map(str, error.absolute_path))
-    return f"argument {place}: {error.message}" if place else f"arguments: {error.message}"
+def _sound(value: Any, place: tuple[str | int, ...] = ()) -> Any:
+    """A copy of what JSON can hold; refuses the rest, which validators let pass and drivers stumble over."""
+    if len(place) > _DEEPEST:
+        raise InvalidArguments(f"{_name(place[:1])} is nested more than {_DEEPEST} levels deep")
+    if isinstance(value, str):
+        if not _is_unicode(value):
+            raise InvalidArguments(f"{_name(place)} holds half a character (a lone surrogate), which is no valid text")
+        return value
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) or not _is_unicode(key):
+                raise InvalidArguments(f"{_name(place)} has a key that is no valid text")
+        return {key: _sound(item, (*place, key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sound(item, (*place, number)) for number, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidArguments(f"{_name(place)} is not a finite number, which JSON does not know")
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise InvalidArguments(f"{_name(place)} is of the type {type(value).__name__}, which JSON does not know")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _with_integers(value: Any, schema: Any) -> Any:
+    """The same with an int for every float that the schema calls an integer."""
+    if not isinstance(schema, Mapping):
+        return value
+    if isinstance(value, float) and is_of(schema, "integer") and not is_of(schema, "number"):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list) and "items" in schema:
+        return [_with_integers(item, schema["items"]) for item in value]
+    if isinstance(value, dict):
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties")
+        return {key: _with_integers(item, properties.get(key, others)) for key, item in value.items()}
+    return value
+
+
+_LIMITS = {
+    "minimum": "must be at least {}",
+    "maximum": "must be at most {}",
+    "minLength": "must have at least {} characters",
+    "maxLength": "must have at most {} characters",
+    "minItems": "must have at least {} items",
+    "maxItems": "must have at most {} items",
+    "pattern": "must match the pattern {}",
+    "const": "must be {}",
+}
+
+
+def _told(error: ValidationError) -> Iterator[str]:
+    """One problem or more, in words that name the argument; values are cut short."""
+    name = _name(tuple(error.absolute_path))
+    given: Any = error.instance
+    wanted: Any = error.validator_value
+    match error.validator:
+        case "required":
+            for missing in wanted:
+                if missing not in given:
+                    yield f"{_name((*error.absolute_path, missing))} is missing"
+        case "additionalProperties" if wanted is False:
+            known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
+            for extra in islice((key for key in given if key not in known), _TOLD):
+                place = f" of {name}" if error.absolute_path else ""
+                # Likeness is measured in quadratic time.
+                yield f"there is no parameter {show(extra)}{place}{suggest(extra[:64], known)}"
+        case "type":
+            types = [wanted] if isinstance(wanted, str) else wanted
+            yield f"{name} must be of type {' or '.join(types)}, not {show(given)}"
+        case "enum":
+            yield f"{name} must be one of {', '.join(map(show, wanted[:50]))}, not {show(given)}"
+        case str() as limit if limit in _LIMITS:
+            yield f"{name} {_LIMITS[limit].format(show(wanted))}, not {show(given)}"
+        case _:
+            yield f"{name} does not fit {show(error.validator)}: {show(wanted)}"
+
+
+def _name(place: tuple[str | int, ...]) -> str:
+    return f"argument {show_path(place)}" if place else "the arguments"
 
 
 def read_parameters(tool: Section) -> Parameters:
@@ -90,44 +159,20 @@ def read_parameters(tool: Section) -> Parameters:
     properties: dict[str, dict[str, Any]] = {}
     required: list[str] = []
     for section in tool.sections("parameters"):
-        values = section.read(_KEYS)
-        section.refuse_unknown(_KEYS)
-        name = values.get("name")
+        section.refuse_unknown(_OWN_KEYS | PARAMETER_KEYS, _REMEDIES)
+        own, schema = section.read(_OWN_KEYS), read_schema(section)
+        name = own.get("name")
         if name is None:
             if "name" not in section:
                 section.refuse("has no `name`; add one")
-            continue
-        if not _NAME.fullmatch(name):
-            section.refuse("must be letters, digits and _ . - and begin with a letter", "name")
+        elif not _NAME.fullmatch(name):
+            section.refuse("must be at most 64 letters, digits and _ . - and begin with a letter", "name")
         elif name in properties:
             section.refuse("is the name of an earlier parameter, too; give it another", "name")
         else:
-            properties[name] = _property(section, values)
-            if values.get("required"):
+            properties[name] = schema
+            if own.get("required"):
                 required.append(name)
-                if "default" in values:
+                if "default" in section:
                     section.refuse("is never used, as the parameter is required; remove one of the two", "default")
     return Parameters(properties, tuple(required))
-
-
-def _property(section: Section, values: Mapping[str, Any]) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": values.get("type", "string")}
-    if "description" in values:
-        schema["description"] = values["description"]
-    for key, (keyword, _) in _BOUNDS.items():
-        if key in values:
-            if keyword in schema:
-                section.refuse(f"says the same as {keyword}; remove one", key)
-            schema[keyword] = values[key]
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as exc:
-        # Its message would quote the value.
-        section.refuse(f"is no valid JSON Schema (at {'.'.join(map(str, exc.absolute_path)) or 'its top'})")
-        return {"type": schema["type"]}
-    if "default" in values:
-        if Draft202012Validator(schema).is_valid(values["default"]):
-            schema["default"] = values["default"]
-        else:
-            section.refuse(f"does not fit the parameter itself, a {schema['type']}", "default")
-    return schema

@@ -60,10 +60,12 @@ class Section:
         return Section(self.document, (*self.path, key), self.data.get(key), self.env)
 
     def sections(self, key: str) -> Iterator[Section]:
-        """The tables of the list under a key."""
+        """The tables of the list under a key; what is no table there is noted, and left out."""
         items = self.data.get(key)
         if items is not None and not isinstance(items, list):
             self.refuse("must be a list", key)
             return
         for number, item in enumerate(items or ()):
-            yield Section(self.document, (*self.path, key, number), item, self.env)
+            section = Section(self.document, (*self.path, key, number), item, self.env)
+            if item is None or isinstance(item, Mapping):
+                yield section

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiopool.configfile import suggest
 
-_PLACEHOLDER = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
+#: `{{.Names}}` and `{{json .}}` are no placeholders: shell commands hand them to programs such as docker.
+_PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*\}\}", re.ASCII)
+#: What other template languages would take for a condition or a loop, and would come out as it stands.
+_STATEMENT = re.compile(r"\{\{[-~]?\s*(?:[#/^]|(?:if|else|end|range|with|each|unless|for)\b)")
 
 
 class Template:
@@ -27,12 +30,17 @@ class Template:
         """The text with every placeholder replaced by its argument, each passed through `quote`."""
         return _PLACEHOLDER.sub(lambda match: quote(as_text(arguments.get(match[1]))), self.text)
 
-    def strangers(self, known: Mapping[str, Any] | tuple[str, ...]) -> list[str]:
+    def strangers(self, known: Iterable[str]) -> list[str]:
         """A problem for each placeholder that names no parameter."""
-        return [
+        known = tuple(known)
+        problems = [
             f"{{{{{name}}}}} is no parameter of this tool{suggest(name, known)}"
             for name in sorted(self.names - set(known))
         ]
+        # `{{end}}` may be somebody's parameter, and else it has just been told.
+        if any(not _PLACEHOLDER.match(self.text, found.start()) for found in _STATEMENT.finditer(self.text)):
+            problems.append("holds a condition or a loop, which templates here don't know; write it in a script")
+        return problems
 
 
 def as_text(value: Any) -> str:

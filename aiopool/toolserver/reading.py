@@ -1,0 +1,288 @@
+"""`read_file`: a file of pools and tools, checked as a whole: one run tells everything that is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from aiopool.configfile import Document, KeyPath, read_document, suggest
+from aiopool.configvalues import COUNT, LIST, NUMBER, SECONDS, TABLE, TEXT, Unfit, ValueType, either
+from aiopool.envvars import expand_tree
+from aiopool.errors import PoolConfigError
+from aiopool.policies.outage import without_tracebacks
+from aiopool.poolspec import SECTIONS, PoolSpec, pools_of, read_specs
+from aiopool.toolserver.parameters import read_parameters
+from aiopool.toolserver.remedies import FILE_REMEDIES, TOOL_REMEDIES
+from aiopool.toolserver.section import Section
+from aiopool.toolserver.tool import CALL_TIMEOUT, BodyReader, Head, Tool
+
+#: The keys of a tool that say what it does, each read by the module of that name here.
+BODIES = ("sql", "redis", "http", "python", "script")
+#: A body's own timeout has better words for what happened than that of the call.
+_GRACE = 5.0
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_PORT = ValueType("a port, 0 to 65535", lambda value: _port(value))
+_HEADER = ValueType("text that a header can hold: visible ASCII, without spaces", lambda value: _header(value))
+_SERVER_KEYS = {"host": TEXT, "port": _PORT, "allowed_hosts": LIST, "allowed_origins": LIST, "token": _HEADER}
+_FILE_KEYS = {"name": TEXT, "description": TEXT, "version": either(TEXT, NUMBER)}
+_TOOL_KEYS = {
+    "name": TEXT,
+    "description": TEXT,
+    "pool": TEXT,
+    "timeout": SECONDS,
+    # Gantz takes any scalar for text.
+    "environment": ValueType("a table of texts", lambda value: _texts(value)),
+}
+
+
+class BodyModule(Protocol):
+    """What `sql.py` and its like export."""
+
+    KEY: str
+    TOOL_KEYS: Mapping[str, ValueType]
+    read: BodyReader
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """`server:` of the file."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    #: Beside the loopback's own; None: not written.
+    allowed_hosts: tuple[str, ...] | None = None
+    allowed_origins: tuple[str, ...] | None = None
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ServerFile:
+    """A file of pools and tools in which nothing is wrong."""
+
+    name: str
+    description: str | None
+    version: str
+    settings: ServerSettings
+    #: In the order of the file.
+    tools: Mapping[str, Tool]
+    #: In the order of the file; those that lack an address are None.
+    pools: Mapping[str, Any]
+    #: How to build those.
+    lacking: Mapping[str, PoolSpec]
+    document: Document = field(repr=False)
+
+
+def read_file(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    env: Mapping[str, str] | None = None,
+    *,
+    embedded: bool = False,
+    listing: bool = False,
+) -> ServerFile:
+    """Read a YAML or TOML file, or a mapping; raises `PoolConfigError` with every problem, its line and its remedy.
+
+    `env` replaces the process's environment. With `embedded`, pools may lack an address; for a `listing` they may,
+    too, and so may whatever else has a variable that is not set: such a tool can be shown, but not be called.
+    """
+    environment = os.environ if env is None else env
+    try:
+        return _Reading(read_document(source), environment, may_lack=embedded or listing, listing=listing).result()
+    except PoolConfigError as exc:
+        # A debugger shows what frames hold: here every value, and the environment.
+        error = without_tracebacks(exc)
+        error.__context__ = None
+    raise error
+
+
+class _Reading:
+    def __init__(self, document: Document, env: Mapping[str, str], *, may_lack: bool, listing: bool) -> None:
+        self._document = document
+        self._env = env
+        self._may_lack = may_lack
+        self._listing = listing
+        self._folder = Path(document.file).absolute().parent if document.file else Path.cwd()
+
+    def result(self) -> ServerFile:
+        document = self._document
+        root = Section(document, (), document.data, self._env)
+        root.refuse_unknown(
+            dict.fromkeys([*SECTIONS, *(key for key in root.data if key.startswith("x-"))]), FILE_REMEDIES
+        )
+        own = root.read(_FILE_KEYS)
+        settings = self._settings(root)
+        table = pools_of(document) if "pools" in root else {}
+        pools = read_specs(document, table, self._env, may_lack_addresses=self._may_lack)
+        for spec in pools.values():
+            if not self._may_lack:
+                spec.refuse_missing_address()
+        kinds = {name: spec.kind.type for name, spec in pools.items() if spec.kind}
+        tools = self._tools(root, kinds, pools)
+        if self._listing:
+            self._overlook()
+        # Its adapter may refuse what each key by itself allows. Building a pool opens nothing.
+        built = {
+            name: None if self._listing or spec.lacks_address or document.is_refused(("pools", name)) else spec.build()
+            for name, spec in pools.items()
+        }
+        document.raise_if_refused()
+        return ServerFile(
+            name=own.get("name") or "aiopool",
+            description=own.get("description"),
+            version=str(own.get("version", "1.0.0")),
+            settings=settings,
+            tools=tools,
+            pools=built,
+            lacking={name: spec for name, spec in pools.items() if spec.lacks_address},
+            document=document,
+        )
+
+    def _overlook(self) -> None:
+        """Forget what is wrong where variables are not set: one wrong thing leads to another there."""
+        for path, data in _items(self._document.data):
+            problems: list[object] = []
+            expand_tree(data, self._env, path, lambda *problem, into=problems: into.append(problem))
+            if problems:
+                self._document.overlook(path)
+
+    def _settings(self, root: Section) -> ServerSettings:
+        section = root.section("server")
+        section.refuse_unknown(_SERVER_KEYS)
+        values = section.read(_SERVER_KEYS)
+        for key in ("allowed_hosts", "allowed_origins"):
+            if key in values:
+                values[key] = tuple(values[key])
+        return ServerSettings(**values)
+
+    def _tools(self, root: Section, kinds: Mapping[str, str], pools: Mapping[str, PoolSpec]) -> dict[str, Tool]:
+        tools: dict[str, Tool] = {}
+        if not root.data.get("tools") and root.data:
+            root.refuse("has no tool; write one, such as `- {name: now, sql: select now()}`", "tools")
+        for section in root.sections("tools"):
+            tool = self._tool(section, kinds, pools)
+            if tool is None:
+                continue
+            if tool.name in tools:
+                section.refuse("is the name of an earlier tool, too; give it another", "name")
+            tools.setdefault(tool.name, tool)
+        return tools
+
+    def _tool(self, section: Section, kinds: Mapping[str, str], pools: Mapping[str, PoolSpec]) -> Tool | None:
+        values = section.read(_TOOL_KEYS)
+        key = self._body_key(section)
+        module = body_module(key) if key else None
+        known = {*_TOOL_KEYS, "parameters", *BODIES, *(module.TOOL_KEYS if module else ())}
+        section.refuse_unknown(dict.fromkeys(known), TOOL_REMEDIES)
+        name = self._name(section, values)
+        parameters = read_parameters(section)
+        timeout = values.get("timeout")
+        if timeout is not None and not 0 < timeout < float("inf"):
+            section.refuse("must be more than 0 seconds", "timeout")
+        pool = values.get("pool")
+        if pool is not None and pool not in pools:
+            section.refuse(f"is no pool of this file{suggest(pool, pools) or '; write one under `pools:`'}", "pool")
+        if timeout is None:
+            timeout = max(CALL_TIMEOUT, _own_timeout(section, key) + _GRACE)
+        head = Head(
+            name=name or "",
+            parameters=parameters,
+            pool=pool,
+            pool_kind=kinds.get(pool) if pool is not None else None,
+            kinds=kinds,
+            folder=self._folder,
+            timeout=timeout,
+            environment=values.get("environment", {}),
+        )
+        plan = module.read(section, head) if module else None
+        if plan is None and not self._document.is_refused(section.path):
+            section.refuse("cannot be read", key or "name")  # pragma: no cover - a reader that does not say why
+        if name is None:
+            return None
+        return Tool(name, values.get("description") or name, parameters, plan or _Unread(), timeout)
+
+    def _name(self, section: Section, values: Mapping[str, Any]) -> str | None:
+        name = values.get("name")
+        if name is None and "name" not in section:
+            section.refuse("has no `name`; add one")
+        elif name is not None and not _NAME.fullmatch(name):
+            section.refuse("must be 1 to 128 ASCII letters, digits and _ - . only", "name")
+            return None
+        return name
+
+    def _body_key(self, section: Section) -> str | None:
+        """The key that says what the tool does; None, and a problem noted, if there is none or more than one."""
+        written = [key for key in section.data if key in BODIES]
+        if len(written) > 1:
+            section.refuse(f"says what the tool does, as {written[0]} does; remove one of the two", written[1])
+        elif not written:
+            near = [key for key in section.data if key not in _TOOL_KEYS and "mean" in suggest(key, BODIES)]
+            if not near:  # it is refused with a better word
+                section.refuse(f"does nothing; write one of {', '.join(f'`{key}:`' for key in BODIES)}")
+        return written[0] if len(written) == 1 else None
+
+
+class _Unread:
+    """The body of a tool that is only shown."""
+
+    is_read_only = False
+
+    def bind(self, tool: str, pools: object) -> Any:
+        raise RuntimeError(f"tool {tool!r} was read for a listing only")
+
+
+def body_module(key: str) -> BodyModule:
+    """The module that reads what stands under this key."""
+    return cast(BodyModule, import_module(f"aiopool.toolserver.{key}"))
+
+
+def _own_timeout(section: Section, key: str | None) -> float:
+    """`timeout` in the body itself, if it has one that can be read; its reader complains if not."""
+    body = section.data.get(key) if key else None
+    if not isinstance(body, Mapping) or "timeout" not in body:
+        return 0.0
+    try:
+        seconds = SECONDS(expand_tree(body["timeout"], section.env, (), lambda *_: None))
+    except Unfit:
+        return 0.0
+    return float(seconds) if 0 < seconds < float("inf") else 0.0
+
+
+def _items(data: Any) -> Iterator[tuple[KeyPath, Any]]:
+    """What a file consists of: its server, each pool, each tool."""
+    sections = data if isinstance(data, Mapping) else {}
+    yield ("server",), sections.get("server")
+    if isinstance(pools := sections.get("pools"), Mapping):
+        yield from ((("pools", str(name)), keys) for name, keys in pools.items())
+    if isinstance(tools := sections.get("tools"), list):
+        yield from ((("tools", number), tool) for number, tool in enumerate(tools))
+
+
+def _port(value: Any) -> int:
+    port: int = COUNT.parse(value)
+    if not 0 <= port <= 65_535:
+        raise ValueError
+    return port
+
+
+def _header(value: Any) -> str:
+    text: str = TEXT.parse(value)
+    # Empty, it would let everybody in.
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError
+    return text
+
+
+def _texts(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError
+    plain = {
+        key: str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item
+        for key, item in value.items()
+    }
+    texts: dict[str, str] = TABLE.parse(plain)
+    return texts
