@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from aiopool.manager import PoolManager
 from aiopool.toolserver.parameters import Parameters
@@ -32,6 +32,13 @@ class Body(Protocol):
     async def run(self, arguments: Mapping[str, Any]) -> Result:
         """Raises whatever goes wrong: the toolset tells the model what it may know of it."""
         ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A body that looks at something once, when the pools are open: what is amiss it logs, or raises."""
+
+    async def prepare(self) -> None: ...
 
 
 class BodyPlan(Protocol):

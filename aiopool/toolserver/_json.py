@@ -1,0 +1,61 @@
+"""What drivers return, as JSON can say it: exactly, or as text."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+#: Greater ones are rounded by the many readers of JSON that have floating-point numbers only (RFC 8259, 6).
+GREATEST_EXACT = 2**53
+#: Deeper values become text: what comes after us, clients included, may refuse to follow.
+DEEPEST = 64
+
+
+def plain(value: Any, other: Callable[[Any], Any] = str, depth: int = 0) -> Any:
+    """The value, made of what JSON has; `other` says what becomes of bytes, and of what is not known here.
+
+    Whole numbers that not every reader can hold, decimal ones and such as NaN become text; times are in ISO 8601.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= GREATEST_EXACT else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
+    if isinstance(value, Decimal):
+        return format(value, "f") if value.is_finite() else str(value)
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return duration(value)
+    if depth >= DEEPEST:
+        return str(value)
+    if isinstance(value, Mapping) or hasattr(value, "items"):
+        return {_key(key, other): plain(item, other, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, other, depth + 1) for item in value]
+    if isinstance(value, (set, frozenset)):
+        items = [plain(item, other, depth + 1) for item in value]
+        return sorted(items, key=dumps)
+    return other(value)
+
+
+def dumps(value: Any) -> str:
+    """As JSON that everybody reads: without NaN, and readable as it is."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def duration(value: timedelta) -> str:
+    """In ISO 8601: `P1DT3600.5S`. All of it has one sign."""
+    sign, value = ("-", -value) if value < timedelta() else ("", value)
+    fraction = f".{value.microseconds:06}".rstrip("0") if value.microseconds else ""
+    return f"{sign}P{value.days}DT{value.seconds}{fraction}S"
+
+
+def _key(key: Any, other: Callable[[Any], Any]) -> str:
+    told = plain(key, other)
+    return told if isinstance(told, str) else dumps(told)
