@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Coroutine, Generator
-from threading import get_ident
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
-from aiopool.connection import LEASED, PooledConnection
+from aiopool.connection import IDLE, LEASED, PooledConnection
 from aiopool.handoff import HandoffQueue
-from aiopool.home import Clock
+from aiopool.home import IS_LOOP, Clock, whereabouts
+from aiopool.stats import BOUNDS, Histogram
 from aiopool.watch import Watch
 
 T = TypeVar("T")
@@ -23,15 +24,23 @@ class Lender(Protocol[T]):
     _line: HandoffQueue[T]
     _now: Clock
     _loop: asyncio.AbstractEventLoop
-    _thread: int
+    _home: object
+    _using: Histogram
+    #: Somebody watches leases or listens to events.
     _is_observed: bool
+    #: A release has more to decide than whether the connection is good.
+    _is_special: bool
+    #: Something is asked, or done, at every release.
+    _is_hooked: bool
+    #: For how long, in seconds, a connection that came back is lent without a check; None: as long as it lives.
+    _fresh_for: float | None
     #: A finished future: what has been done already is awaited in half of the time that a coroutine takes.
     _released: Coroutine[Any, Any, None]
 
     async def _wait(self, acquisition: Acquisition[T]) -> T: ...
     def _lent(self, info: PooledConnection[T]) -> Watch[T] | None: ...
-    def _release(self, info: PooledConnection[T], exc: BaseException | None, watch: Watch[T] | None) -> None: ...
-    def _release_with_care(
+    def _is_good(self, info: PooledConnection[T], exc: BaseException | None, now: float) -> bool: ...
+    def _release(
         self, info: PooledConnection[T], exc: BaseException | None, watch: Watch[T] | None, *, is_wanted: bool = True
     ) -> None: ...
     def _lost(self, info: PooledConnection[T], watch: Watch[T] | None) -> None: ...
@@ -62,7 +71,7 @@ class Acquisition(Coroutine[Any, Any, "Lease[T]"]):
         if idle:
             info = idle[-1]
             now = pool._now()
-            if now < info.fresh_until and get_ident() == pool._thread and pool._loop.is_running():
+            if now < info.fresh_until and whereabouts() == pool._home and (IS_LOOP or pool._loop.is_running()):
                 del idle[-1]  # this is `line.get_nowait()`, without the call
                 info.place = LEASED
                 info.leases += 1
@@ -77,10 +86,31 @@ class Acquisition(Coroutine[Any, Any, "Lease[T]"]):
     def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> Coroutine[Any, Any, None]:
+        """The fast path back, in one step, so that nothing can be cancelled half-way: what takes time comes later."""
         info, pool = self._info, self._pool
-        if info is not None:
-            self._info = None
+        if info is None:
+            return pool._released
+        self._info = None
+        now = pool._now()
+        if pool._is_special or now >= info.expires_at:
             pool._release(info, exc, self._watch)
+            return pool._released
+        held, using = now - info.last_used, pool._using
+        using.total += held
+        using.slots[bisect_left(BOUNDS, held)] += 1
+        info.leases = 0
+        info.last_used = now
+        if (pool._is_hooked or exc is not None) and not pool._is_good(info, exc, now):
+            return pool._released
+        if pool._fresh_for is not None:
+            fresh_until = now + pool._fresh_for
+            info.fresh_until = fresh_until if fresh_until < info.expires_at else info.expires_at
+        line = pool._line
+        if line.is_calm:  # this is `line.put_nowait(info)`, without the call
+            info.place = IDLE
+            line.top.append(info)
+        else:
+            line.put_nowait(info, now)
         return pool._released
 
     def __await__(self) -> Generator[Any, Any, Lease[T]]:
@@ -132,7 +162,7 @@ class Lease(Generic[T]):
         """Gives the connection back to be closed, not lent again."""
         if self._is_held:
             self._is_held = False
-            self._pool._release_with_care(self.info, None, self._watch, is_wanted=False)
+            self._pool._release(self.info, None, self._watch, is_wanted=False)
 
     async def __aenter__(self) -> T:
         if not self._is_held:

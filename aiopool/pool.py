@@ -13,12 +13,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import warnings
-from bisect import bisect_left
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from enum import Enum
 from math import inf
-from threading import get_ident
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -26,17 +24,17 @@ from anyio import CancelScope
 
 from aiopool import events
 from aiopool.config import PoolConfig
-from aiopool.connection import IDLE, LEASED, PooledConnection, finished
+from aiopool.connection import LEASED, PooledConnection, finished
 from aiopool.errors import PoolError, PoolOverloaded, PoolTimeout
 from aiopool.handoff import HandoffQueue
-from aiopool.home import Clock, clock_of, residents
+from aiopool.home import Clock, clock_of, residents, whereabouts
 from aiopool.lease import Acquisition
 from aiopool.lifecycle import Factory, Lifecycle
 from aiopool.policies.broken import says_broken, says_hopeless
 from aiopool.policies.codel import CoDel
 from aiopool.policies.growth import OpenTime
 from aiopool.refusals import Refusals
-from aiopool.stats import BOUNDS, Counters, Histogram, PoolStats, Reason
+from aiopool.stats import Counters, Histogram, PoolStats, Reason
 from aiopool.stock import Stock
 from aiopool.watch import Watch
 
@@ -71,7 +69,7 @@ class ConnectionPool(Generic[T]):
     # What the fast path touches; set when the pool opens.
     _stock: Stock[T]
     _loop: asyncio.AbstractEventLoop
-    _thread: int
+    _home: object
     _now: Clock
     _released: Coroutine[Any, Any, None]
     _state = State.NEW
@@ -161,7 +159,7 @@ class ConnectionPool(Generic[T]):
 
     async def _wait(self, acquisition: Acquisition[T]) -> T:
         """The other path: stand in line for whichever comes first, a returned, a checked or a new connection."""
-        if self._state is not OPEN or get_ident() != self._thread or not self._loop.is_running():
+        if self._state is not OPEN or whereabouts() != self._home or not self._loop.is_running():
             self._ensure_open()
         timeout = self._config.acquire_timeout if acquisition._timeout is CONFIGURED else acquisition._timeout
         line, stock, counters = self._line, self._stock, self._counters
@@ -206,30 +204,7 @@ class ConnectionPool(Generic[T]):
 
     # ------------------------------------------------------------------------------------------------ release
 
-    def _release(self, info: PooledConnection[T], exc: BaseException | None, watch: Watch[T] | None) -> None:
-        """One synchronous step, so that nothing can be cancelled half-way; what takes time goes to the background."""
-        now = self._now()
-        if self._is_special or now >= info.expires_at:
-            self._release_with_care(info, exc, watch)
-            return
-        held, using = now - info.last_used, self._using
-        using.total += held
-        using.slots[bisect_left(BOUNDS, held)] += 1
-        info.leases = 0
-        info.last_used = now
-        if (self._is_hooked or exc is not None) and not self._is_good(info, exc, now):
-            return
-        if self._fresh_for is not None:
-            fresh_until = now + self._fresh_for
-            info.fresh_until = fresh_until if fresh_until < info.expires_at else info.expires_at
-        line = self._line
-        if line.is_calm:  # this is `line.put_nowait(info)`, without the call
-            info.place = IDLE
-            line.top.append(info)
-        else:
-            line.put_nowait(info, now)
-
-    def _release_with_care(
+    def _release(
         self,
         info: PooledConnection[T],
         exc: BaseException | None,
@@ -237,7 +212,10 @@ class ConnectionPool(Generic[T]):
         *,
         is_wanted: bool = True,
     ) -> None:
-        """A release that has something to decide: is the connection broken, worn, unwanted, dirty, watched, shared?"""
+        """One synchronous step, so that nothing can be cancelled half-way; what takes time goes to the background.
+
+        Is the connection broken, worn, unwanted, dirty, watched, shared? The short way is `Acquisition.__aexit__`.
+        """
         if self._is_forked:  # the connection is the parent's, who goes on with it
             return
         stock, now = self._stock, self._now()
@@ -379,7 +357,7 @@ class ConnectionPool(Generic[T]):
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = self._lifecycle.loop = loop
         self._lifecycle.is_ending = False
-        self._thread = get_ident()
+        self._home = whereabouts()
         self._now = clock_of(loop)
         self._released = finished(None, loop)
         self._state = OPEN
@@ -454,7 +432,7 @@ class ConnectionPool(Generic[T]):
 
     def _forked(self) -> None:
         self._is_forked = True
-        self._thread = 0  # so that nobody in this process takes the fast path
+        self._home = "forked"  # so that nobody in this process takes the fast path
         self._line.pause()
         self._look_at_features()
 

@@ -22,8 +22,8 @@ LEASES = [
     Fault(
         "the exception that ends a lease is not looked at",
         "lease.py",
-        "            self._info = None\n            pool._release(info, exc, self._watch)",
-        "            self._info = None\n            pool._release(info, None, self._watch)",
+        "if (pool._is_hooked or exc is not None) and not pool._is_good(info, exc, now)",
+        "if pool._is_hooked and not pool._is_good(info, None, now)",
         "Broken is broken, and will be found out at the next check.",
         "broken",
     ),
@@ -142,7 +142,7 @@ LEASES = [
     Fault(
         "any thread may take from the stack",
         "lease.py",
-        "info.fresh_until and get_ident() == pool._thread and",
+        "info.fresh_until and whereabouts() == pool._home and",
         "info.fresh_until and",
         "It mostly works.",
         "loops misuse",

@@ -133,9 +133,9 @@ LINE = [
     ),
     Fault(
         "a release on the fast path does not look at the age",
-        "pool.py",
-        "if self._is_special or now >= info.expires_at:",
-        "if self._is_special:",
+        "lease.py",
+        "if pool._is_special or now >= info.expires_at:",
+        "if pool._is_special:",
         "The slow path does, and so it seems covered.",
         "lifetime resize",
     ),
