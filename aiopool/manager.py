@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
 from traceback import format_tb
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import anyio
 
+from aiopool import handlers
 from aiopool.configfile import show_path, suggest
 from aiopool.errors import PoolConfigError, PoolError, PoolNotFound
+from aiopool.lifespan import Lifespan
 from aiopool.policies.outage import without_tracebacks
+from aiopool.pool import CONFIGURED
 from aiopool.poolspec import read_pools
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ logger = logging.getLogger("aiopool")
 
 #: A pool bounds its own close; this is for one that does not.
 CLOSE_TIMEOUT = 60.0
+
+R = TypeVar("R")
 
 
 class Pool(Protocol):
@@ -53,6 +59,7 @@ class PoolManager:
     def __init__(self, *, registry: CollectorRegistry | None = None) -> None:
         self._pools: dict[str, Any] = {}
         self._registry = registry
+        self._lifespan = Lifespan()
 
     @classmethod
     def from_config(
@@ -148,6 +155,38 @@ class PoolManager:
             export(self, self._registry)
         except ValueError as exc:
             logger.warning("the pools are not exported to Prometheus: %s", exc)
+
+    def lifespan(self, app: object = None) -> AbstractAsyncContextManager[Mapping[str, Any]]:
+        """For frameworks: `MCPServer(lifespan=pools.lifespan)`, and so for `FastMCP`, `Server`, Starlette and FastAPI.
+
+        May be entered many times at once on a loop, as some of them do for each session: the pools are open from the
+        first enter to the last exit. Yields the pools by name, which Starlette wants for its state. Raises what
+        `open_all` does, or `WrongLoop` while it is entered on another loop that has not ended.
+        """
+        return self._lifespan.of(self)
+
+    def leased(
+        self, name: str, param: str = "connection", *, timeout: float | None = CONFIGURED, tell: bool = True
+    ) -> Callable[[handlers.Handler[R]], handlers.Handler[R]]:
+        """Lend each call of an `async def` a connection of this pool, as the parameter `param`.
+
+            @server.tool()
+            @pools.leased("database")
+            async def count(table: str, connection: asyncpg.Connection) -> int: ...
+
+        The parameter is hidden from the signature, so that no tool's schema shows it. Of a pool with a `client`
+        (`RedisPool`, `HTTPClientPool`) that is lent, whose every call takes a connection for itself. `timeout` is how
+        long a call waits for its connection, in seconds. With `tell`, where an MCP framework is loaded, whatever goes
+        wrong is raised as its `ToolError` with the text of `aiopool.telling.explain`; elsewhere as it is. Raises
+        `TypeError` for a function that cannot be lent one; its calls raise `PoolNotFound` and what `acquire` does.
+        """
+        return handlers.leased(self, name, param, timeout, tell=tell)
+
+    def dependency(
+        self, name: str, *, timeout: float | None = CONFIGURED, tell: bool = True
+    ) -> Callable[[], AbstractAsyncContextManager[Any]]:
+        """The same for `Depends` of FastMCP and FastAPI: `connection=Depends(pools.dependency("database"))`."""
+        return handlers.dependency(self, name, timeout, tell=tell)
 
     async def open_all(self) -> None:
         """Open the pools in the order of their registration; if one fails, close those already open."""
