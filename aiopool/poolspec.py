@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 from aiopool.config import PoolConfig
 from aiopool.configfile import Document, KeyPath, read_document, suggest
@@ -125,6 +126,14 @@ class PoolSpec:
             if kind:
                 self._config, self._options = self._read(kind)
                 self._address = self._find_address(kind, env)
+
+    @property
+    def secret(self) -> str:
+        """What must not be told of it: its password, or the whole address if it is not clear where that stands."""
+        address = self._address or ""
+        netloc = urlsplit(address).netloc
+        is_clear = bool(netloc) and "@" not in address.replace(netloc, "", 1)
+        return f"{urlsplit(address).password or '' if is_clear else address} {self._keys.get('password') or ''}".strip()
 
     def refuse_missing_address(self) -> None:
         """Note a missing address as a problem."""

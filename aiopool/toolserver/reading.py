@@ -21,8 +21,11 @@ from aiopool.toolserver.remedies import FILE_REMEDIES, TOOL_REMEDIES
 from aiopool.toolserver.section import Section
 from aiopool.toolserver.tool import CALL_TIMEOUT, BodyReader, Head, Tool
 
-#: The keys of a tool that say what it does, each read by the module of that name here.
-BODIES = ("sql", "redis", "http", "python", "script")
+#: The keys of a tool that say what it does, each read by the module of that name here, and the kind of pool that
+#: such a tool may name (None: any).
+BODIES: dict[str, str | None] = {"sql": "postgres", "redis": "redis", "http": "http", "python": None, "script": None}
+#: Those that cannot do without.
+_IN_NEED = ("sql", "redis")
 #: A body's own timeout has better words for what happened than that of the call.
 _GRACE = 5.0
 
@@ -71,11 +74,17 @@ class ServerFile:
     settings: ServerSettings
     #: In the order of the file.
     tools: Mapping[str, Tool]
-    #: In the order of the file; those that lack an address are None.
+    #: In the order of the file; those that lack an address are None, and for a listing all.
     pools: Mapping[str, Any]
-    #: How to build those.
-    lacking: Mapping[str, PoolSpec]
+    #: What the file says of them.
+    specs: Mapping[str, PoolSpec]
+    #: Where each tool stands in the document.
+    places: Mapping[str, KeyPath] = field(repr=False)
     document: Document = field(repr=False)
+
+    def refuse(self, tool: str, problem: str) -> None:
+        """Note a problem with a tool on the document, to be raised with others."""
+        self.document.refuse(self.places[tool], problem)
 
 
 def read_file(
@@ -106,6 +115,7 @@ class _Reading:
         self._env = env
         self._may_lack = may_lack
         self._listing = listing
+        self._places: dict[str, KeyPath] = {}
         self._folder = Path(document.file).absolute().parent if document.file else Path.cwd()
 
     def result(self) -> ServerFile:
@@ -121,8 +131,7 @@ class _Reading:
         for spec in pools.values():
             if not self._may_lack:
                 spec.refuse_missing_address()
-        kinds = {name: spec.kind.type for name, spec in pools.items() if spec.kind}
-        tools = self._tools(root, kinds, pools)
+        tools = self._tools(root, {name: spec.kind.type if spec.kind else None for name, spec in pools.items()})
         if self._listing:
             self._overlook()
         # Its adapter may refuse what each key by itself allows. Building a pool opens nothing.
@@ -138,7 +147,8 @@ class _Reading:
             settings=settings,
             tools=tools,
             pools=built,
-            lacking={name: spec for name, spec in pools.items() if spec.lacks_address},
+            specs=pools,
+            places=self._places,
             document=document,
         )
 
@@ -159,20 +169,21 @@ class _Reading:
                 values[key] = tuple(values[key])
         return ServerSettings(**values)
 
-    def _tools(self, root: Section, kinds: Mapping[str, str], pools: Mapping[str, PoolSpec]) -> dict[str, Tool]:
+    def _tools(self, root: Section, kinds: Mapping[str, str | None]) -> dict[str, Tool]:
         tools: dict[str, Tool] = {}
         if not root.data.get("tools") and root.data:
             root.refuse("has no tool; write one, such as `- {name: now, sql: select now()}`", "tools")
         for section in root.sections("tools"):
-            tool = self._tool(section, kinds, pools)
+            tool = self._tool(section, kinds)
             if tool is None:
                 continue
             if tool.name in tools:
                 section.refuse("is the name of an earlier tool, too; give it another", "name")
             tools.setdefault(tool.name, tool)
+            self._places.setdefault(tool.name, section.path)
         return tools
 
-    def _tool(self, section: Section, kinds: Mapping[str, str], pools: Mapping[str, PoolSpec]) -> Tool | None:
+    def _tool(self, section: Section, kinds: Mapping[str, str | None]) -> Tool | None:
         values = section.read(_TOOL_KEYS)
         key = self._body_key(section)
         module = body_module(key) if key else None
@@ -183,9 +194,7 @@ class _Reading:
         timeout = values.get("timeout")
         if timeout is not None and not 0 < timeout < float("inf"):
             section.refuse("must be more than 0 seconds", "timeout")
-        pool = values.get("pool")
-        if pool is not None and pool not in pools:
-            section.refuse(f"is no pool of this file{suggest(pool, pools) or '; write one under `pools:`'}", "pool")
+        pool = self._pool(section, key, values.get("pool"), kinds)
         if timeout is None:
             timeout = max(CALL_TIMEOUT, _own_timeout(section, key) + _GRACE)
         head = Head(
@@ -193,7 +202,7 @@ class _Reading:
             parameters=parameters,
             pool=pool,
             pool_kind=kinds.get(pool) if pool is not None else None,
-            kinds=kinds,
+            kinds={each: kind for each, kind in kinds.items() if kind is not None},
             folder=self._folder,
             timeout=timeout,
             environment=values.get("environment", {}),
@@ -203,7 +212,7 @@ class _Reading:
             section.refuse("cannot be read", key or "name")  # pragma: no cover - a reader that does not say why
         if name is None:
             return None
-        return Tool(name, values.get("description") or name, parameters, plan or _Unread(), timeout)
+        return Tool(name, values.get("description") or name, parameters, plan or _Unread(), timeout, pool)
 
     def _name(self, section: Section, values: Mapping[str, Any]) -> str | None:
         name = values.get("name")
@@ -224,6 +233,28 @@ class _Reading:
             if not near:  # it is refused with a better word
                 section.refuse(f"does nothing; write one of {', '.join(f'`{key}:`' for key in BODIES)}")
         return written[0] if len(written) == 1 else None
+
+    def _pool(self, section: Section, key: str | None, name: str | None, kinds: Mapping[str, str | None]) -> str | None:
+        """The name of the tool's pool: the one that it names, or the only one of the kind that it needs."""
+        wanted = BODIES.get(key or "")
+        if name is None:
+            if key not in _IN_NEED or "pool" in section:
+                return None
+            fitting = [pool for pool, kind in kinds.items() if kind == wanted]
+            if len(fitting) == 1:
+                return fitting[0]
+            if fitting:
+                section.refuse(f"could use more than one pool; add `pool:` with one of {', '.join(fitting)}")
+            elif None not in kinds.values():  # it may be meant, and is wrong itself
+                section.refuse(f"needs a pool of type {wanted}; add one under `pools:`, and name it here as `pool:`")
+            return None
+        if name not in kinds:
+            section.refuse(f"is no pool of this file{suggest(name, kinds) or '; add it under `pools:`'}", "pool")
+            return None
+        if kinds[name] is not None and wanted not in (None, kinds[name]):
+            section.refuse(f"is a pool of type {kinds[name]}; a tool with `{key}:` needs one of type {wanted}", "pool")
+            return None
+        return name
 
 
 class _Unread:

@@ -89,3 +89,5 @@ class Tool:
     parameters: Parameters
     plan: BodyPlan
     timeout: float = CALL_TIMEOUT
+    #: The name of its pool, if it has one.
+    pool: str | None = None

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiopool import embedded
 from aiopool.configfile import suggest
+from aiopool.errors import PoolConfigError
 from aiopool.manager import PoolManager
 from aiopool.telling import ToolFailure, explain
 from aiopool.toolserver.reading import ServerFile, ServerSettings, read_file
-from aiopool.toolserver.tool import MAX_BYTES, Body, Result, Tool
+from aiopool.toolserver.tool import MAX_BYTES, Body, Preparing, Result, Tool
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -28,6 +29,7 @@ class Toolset:
             result = await toolset.call("query_database", {"query": "select 1"})
 
     `async with` opens the pools and closes them; with `eager=False` each is opened by the first call that needs it.
+    It can be entered once.
     """
 
     def __init__(self, file: ServerFile, *, eager: bool = True, registry: CollectorRegistry | None = None) -> None:
@@ -64,10 +66,11 @@ class Toolset:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as exits:
             await self._register(exits)
-            for name, tool in self.tools.items():
-                self._bodies[name] = tool.plan.bind(name, self.pools)
+            self._bind()
             if self._eager:
                 await exits.enter_async_context(self.pools)
+                for name in self.tools:
+                    await self.prepare(name)
             else:
                 exits.push_async_exit(self.pools)
             self._exits = exits.pop_all()
@@ -82,14 +85,27 @@ class Toolset:
     async def _register(self, exits: AsyncExitStack) -> None:
         addresses: dict[str, str] = {}
         for name, pool in self._file.pools.items():
-            if spec := self._file.lacking.get(name):
-                assert spec.kind is not None
+            spec = self._file.specs[name]
+            if pool is None and spec.kind is not None:
                 if spec.kind.type not in addresses:
                     addresses[spec.kind.type] = await _serve(spec.kind.type, exits)
                 pool = spec.build(addresses[spec.kind.type])
                 self._file.document.raise_if_refused()
-            if name not in self.pools:
-                self.pools.register(name, pool)
+            self.pools.register(name, pool)
+
+    def _bind(self) -> None:
+        """The bodies of all tools; raises `PoolConfigError` with what is wrong with each."""
+        for name, tool in self.tools.items():
+            try:
+                self._bodies[name] = tool.plan.bind(name, self.pools)
+            except (PoolConfigError, ImportError, ToolFailure) as exc:
+                self._file.refuse(name, str(exc))
+        self._file.document.raise_if_refused()
+
+    async def prepare(self, name: str) -> None:
+        """Let a tool look at what it depends on, such as the rights of its pool's user, once that is open."""
+        if isinstance(body := self._bodies[name], Preparing):
+            await body.prepare()
 
     async def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> Result:
         """Check the arguments, run the tool within its timeout, and tell whatever comes of it.
@@ -114,7 +130,8 @@ class Toolset:
         except Exception as exc:
             text = explain(exc)
             if limit.expired() and not isinstance(exc, ToolFailure):
-                text = f"tool {name!r} did not end within its timeout of {tool.timeout:g} s: {text}"
+                bound = f"tool {name!r} did not end within its timeout of {tool.timeout:g} s"
+                text = f"{bound} ({text}); ask it for less, or raise its `timeout`"
             return _failure(text)
         except (asyncio.CancelledError, BaseExceptionGroup) as exc:
             task = asyncio.current_task()
