@@ -65,7 +65,7 @@ class SqlBody:
             logger.warning(
                 "tool %r runs what a model writes, and pool %r logs in as %r, %s: a transaction that only reads does "
                 "not keep it from the files and programs of the server's machine; give the pool a role of its own, "
-                "such as: create role tools login password '…'; grant pg_read_all_data to tools",
+                "with no more than: grant select on all tables in schema public to tools",
                 self._tool,
                 self._database.name,
                 role,

@@ -13,7 +13,6 @@ import asyncpg
 from aiopool.toolserver._json import DEEPEST, dumps, plain
 from aiopool.toolserver.tool import Result
 
-
 #: In bytes: what the result says beside its rows.
 AROUND = 500
 

@@ -17,6 +17,8 @@ _NEVER = frozenset({"begin", "start", "commit", "end", "rollback", "abort", "sav
 
 def refuse_written(text: str, *, is_read_only: bool) -> None:
     """`ToolFailure` unless a statement that a model wrote begins with a word that is allowed."""
+    if "\0" in text:  # it would end the connection
+        raise ToolFailure("the statement holds the character U+0000, which no statement can hold")
     allowed = READING if is_read_only else READING | WRITING
     word = first_word(text)
     if word not in allowed:
