@@ -65,6 +65,7 @@ def _words(exc: BaseException) -> str | None:
         # An error of a library that nobody has imported does not exist.
         library = sys.modules.get(name)
         if library is not None and (text := words(exc, library)) is not None:
+            text = text[: MAX_TEXT + 1]  # a search in much more would keep the loop
             return None if _CREDENTIALS.search(text) else text
     if isinstance(exc, TimeoutError):
         return _of_a_timeout(exc)
@@ -142,7 +143,7 @@ def _of_redis(exc: BaseException, redis: ModuleType) -> str | None:
     return None
 
 
-def _of_httpx(exc: BaseException, httpx: ModuleType) -> str | None:
+def _of_httpx(exc: Any, httpx: ModuleType) -> str | None:
     name = type(exc).__name__
     if isinstance(exc, httpx.HTTPStatusError):
         status = exc.response.status_code
