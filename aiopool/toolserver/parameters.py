@@ -47,7 +47,8 @@ class Parameters:
         if required:
             self.schema["required"] = list(required)
         self._defaults = {name: each["default"] for name, each in properties.items() if "default" in each}
-        self._checker = Checker(self.schema)
+        # Told first is what is missing or unknown, of many problems.
+        self._checker = Checker(dict(sorted(self.schema.items(), key=lambda item: item[0] == "properties")))
 
     def complete(self, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
         """A copy of the arguments, with the defaults of those that are missing; raises `InvalidArguments`.
