@@ -45,6 +45,7 @@ from aiopool.stats import PoolStats
 
 if TYPE_CHECKING:
     from aiopool.adapters.http import HTTPClientPool
+    from aiopool.adapters.mcp import MCPSessionPool
     from aiopool.adapters.postgres import DatabasePool
     from aiopool.adapters.redis import RedisPool
     from aiopool.manager import PoolManager, pools
@@ -65,6 +66,7 @@ __all__ = [
     "Leaked",
     "Lease",
     "LeaseExpired",
+    "MCPSessionPool",
     "OpenFailed",
     "Opened",
     "PoolClosed",
@@ -94,6 +96,7 @@ __all__ = [
 _LAZY = {
     "DatabasePool": "aiopool.adapters.postgres",
     "HTTPClientPool": "aiopool.adapters.http",
+    "MCPSessionPool": "aiopool.adapters.mcp",
     "PoolManager": "aiopool.manager",
     "RedisPool": "aiopool.adapters.redis",
     "pools": "aiopool.manager",

@@ -15,12 +15,13 @@ from aiopool.policies.outage import family
 
 if TYPE_CHECKING:
     from aiopool.adapters.http import HTTPClientPool
+    from aiopool.adapters.mcp import MCPSessionPool
     from aiopool.adapters.postgres import DatabasePool
     from aiopool.adapters.redis import RedisPool
 
-__all__ = ["DatabasePool", "HTTPClientPool", "RedisPool"]
+__all__ = ["DatabasePool", "HTTPClientPool", "MCPSessionPool", "RedisPool"]
 
-_HOMES = {"DatabasePool": "postgres", "HTTPClientPool": "http", "RedisPool": "redis"}
+_HOMES = {"DatabasePool": "postgres", "HTTPClientPool": "http", "MCPSessionPool": "mcp", "RedisPool": "redis"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,118 @@
+"""`Branch`: the pool of the sessions with one server for one identity."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from aiopool import events
+from aiopool.adapters._mcp_room import Room
+from aiopool.adapters._mcp_session import Session, opened
+from aiopool.config import PoolConfig
+from aiopool.connection import PooledConnection
+from aiopool.pool import ConnectionPool
+
+#: Called without arguments, or with the `identity` that the session is for.
+SessionFactory = Callable[..., AbstractAsyncContextManager[Any]]
+
+#: Waiting for a place counts as opening, and is no failure.
+LONGEST_OPENING = 86400.0
+#: Seconds that the SDK takes to end a server that hears nothing, on top of what the client takes to say goodbye.
+ENDING = 8.0
+
+
+class Key(NamedTuple):
+    server: str
+    identity: Hashable
+
+
+class Branch:
+    """One key's sessions, within the room that all have together."""
+
+    def __init__(
+        self,
+        key: Key,
+        name: str,
+        config: PoolConfig,
+        room: Room,
+        factory_of: Callable[[str], SessionFactory],
+    ) -> None:
+        self.key = key
+        self._room = room
+        self._limits = config
+        self._factory_of = factory_of
+        self.sessions: dict[Session, PooledConnection[Session]] = {}
+        self.pool: ConnectionPool[Session] = ConnectionPool(
+            self._open,
+            replace(
+                config,
+                min_size=0,
+                # A process takes longer to start than the core expects of an opening that does not hang.
+                max_opening=config.max_opening or (1 if config.max_shares > 1 else None),
+                open_timeout=LONGEST_OPENING,
+                close_timeout=config.close_timeout + ENDING,
+            ),
+            validator=Session.answers,
+            aborter=Session.abort,
+            is_broken=Session.is_broken,
+            is_fatal=says_hopeless,
+            name=name,
+        )
+        self.pool.subscribe(self._heed)
+
+    @property
+    def waiting(self) -> float:
+        stats = self.pool.stats()
+        return max(stats["oldest_wait"], 1e-9) if stats["waiting"] else 0.0
+
+    @property
+    def is_unused(self) -> bool:
+        stats = self.pool.stats()
+        return not (stats["size"] or stats["opening"] or stats["waiting"])
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Session]:
+        room, session = self._room, None
+        await room.enter(self)
+        try:
+            made = called(self._factory_of(self.key.server), self.key.identity)
+            async with opened(made, self._limits.open_timeout, self._limits.close_timeout) as session:
+                yield session
+        finally:
+            room.leave(session)
+
+    def _heed(self, event: events.Event) -> None:
+        if isinstance(event, events.Opened):
+            self.sessions[event.info.connection] = event.info
+        elif isinstance(event, events.Released):
+            session: Session = event.info.connection
+            # The pool asks next whether it is broken.
+            session.is_spent = session.is_spent or self._room.gives_way(session, event.info, self)
+        elif isinstance(event, events.Closed):
+            self.sessions.pop(event.info.connection, None)
+
+
+def called(factory: SessionFactory, identity: Hashable) -> AbstractAsyncContextManager[Any]:
+    """A session to be entered. Raises `TypeError` if the factory makes something else."""
+    session = factory(identity=identity) if "identity" in _parameters(factory) else factory()
+    if not isinstance(session, AbstractAsyncContextManager):
+        raise TypeError(
+            f"the factory of an MCP server returned {type(session).__name__}, which is no async context manager: "
+            "make it `lambda: mcp.Client(...)` or a function with @asynccontextmanager"
+        )
+    return session
+
+
+def _parameters(factory: SessionFactory) -> Any:
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # of what is written in C there is none
+        return ()
+
+
+def says_hopeless(exc: BaseException) -> bool:
+    """Where opening again can't help: wrong arguments, and commands that can't be run."""
+    return isinstance(exc, (ValueError, TypeError, FileNotFoundError, PermissionError, NotADirectoryError))
