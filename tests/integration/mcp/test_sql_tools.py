@@ -306,7 +306,7 @@ async def test_a_tool_that_may_write_commits_what_it_did(database: DatabasePool)
         returned = await one(query="insert into sql_tools_log (t) select 'c' from generate_series(1, 500) returning id")
         assert returned.structured is not None
         assert (returned.structured["row_count"], returned.structured["truncated"]) == (200, True)
-        assert (await one(query="update sql_tools_log set t = 'd' where t = 'a'")).structured["row_count"] == 1  # type: ignore[index]
+        assert (await one(query="update sql_tools_log set t = 'd' where t = 'a'")).structured["row_count"] == 1
         assert await database.fetchval("select count(*) from sql_tools_log") == 502
         assert "23502" in await told(one(query="insert into sql_tools_log (id) values (null)"))
         bound = tool(
