@@ -109,6 +109,11 @@ class PoolManager:
         if len(self._pools) == 1:
             self._export_if_possible()
 
+    def replace(self, name: str, pool: Pool) -> None:
+        """Put a pool in the place of one that was registered and not opened yet; `PoolNotFound` if there is none."""
+        self.get(name)
+        self._pools[name] = pool
+
     def get(self, name: str) -> Any:
         """The pool of that name, as it was registered; `PoolNotFound` (a `KeyError`) if there is none."""
         if name in self._pools:
