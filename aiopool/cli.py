@@ -10,9 +10,11 @@ imported when it is run, so that neither a missing extra nor an early Ctrl-C end
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from enum import StrEnum
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 
 #: One Ctrl-C may arrive twice: from the terminal, and from a parent such as `uv run` that passes it on.
 SAME_KEYSTROKE = 1.0
+
+
+class Transport(StrEnum):
+    """How `serve` talks to its clients."""
+
+    STDIO = "stdio"
+    HTTP = "http"
 
 
 def main() -> NoReturn:
@@ -105,6 +114,33 @@ def _app() -> "typer.Typer":
                 sys.exit(1)
             fail(f"demo: {type(exc).__name__}: {' '.join(str(exc).split())}; for more, add --debug")
 
+    @app.command()
+    def serve(
+        file: Annotated[str, typer.Argument(help="The file of pools and tools, YAML or TOML.")],
+        transport: Annotated[
+            Transport, typer.Option(help="stdio for a client that starts it, http for many clients.")
+        ] = Transport.STDIO,
+        host: Annotated[str | None, typer.Option(help="Where to listen; instead of the file's, or 127.0.0.1.")] = None,
+        port: Annotated[
+            int | None,
+            typer.Option(min=0, max=65535, help="Instead of the file's, or 8000; 0 is any free one, told on stderr."),
+        ] = None,
+        embedded: Annotated[
+            bool, typer.Option("--embedded", help="Start servers for pools without an address.")
+        ] = False,
+        reload: Annotated[
+            bool, typer.Option(help="Serve the file anew when it changes; SIGHUP does so anyway.")
+        ] = True,
+    ) -> None:
+        """Serve the tools of a file to MCP clients, over stdio or HTTP."""
+        from aiopool.toolserver.serving import DEADLINE, Failure, serve
+
+        work = serve(file, transport.value, host=host, port=port, embedded=embedded, reload=reload)
+        try:
+            interruption.run(work, deadline=DEADLINE)
+        except Failure as exc:
+            fail(f"serve: {exc}")
+
     return app
 
 
@@ -135,6 +171,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self._cancel: Callable[[], object] | None = None
+        self._deadline: float | None = None
         self._status = 0
         self._since = 0.0
 
@@ -143,9 +180,11 @@ class Interruption:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._answer)
 
-    def run(self, work: Coroutine[Any, Any, object]) -> None:
-        """`asyncio.run(work)`, which a signal ends; then this does not return."""
+    def run(self, work: Coroutine[Any, Any, object], deadline: float | None = None) -> None:
+        """`asyncio.run(work)`, which a signal ends, by force after `deadline` seconds; then this does not return."""
         import asyncio
+
+        self._deadline = deadline
 
         async def cancellable() -> None:
             task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -173,6 +212,11 @@ class Interruption:
             self._exit()
         if not again:
             self._cancel()
+            if self._deadline is not None:
+                # A thread: what hangs may be the event loop.
+                timer = threading.Timer(self._deadline, self._exit)
+                timer.daemon = True
+                timer.start()
 
     def _exit(self) -> NoReturn:
         # RuntimeError: the signal came in the midst of a write to the same stream.
