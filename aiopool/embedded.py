@@ -12,6 +12,7 @@ threads and belongs to no event loop, so a server may be controlled from another
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.util
 import json
@@ -171,9 +172,10 @@ class Server:
         with self._lock:
             keeper = self._kept()
             if self.pid is not None:
-                if keeper.ask("poll") is None:
+                # A process that dies has closed its port before its parent is told.
+                if keeper.ask("poll") is None and _is_served(self.port):
                     return
-                # It died by itself: its orphans would keep a new one from starting.
+                # It died by itself, or is about to: what is left of it would keep a new one from starting.
                 keeper.ask("kill")
             written = keeper.log.stat().st_size if keeper.log.exists() else 0
             self.pid = keeper.ask("spawn", *self._program())
@@ -455,6 +457,13 @@ def _is_free(port: int) -> bool:
         probe.bind((LOOPBACK, port))
         return True
     return False
+
+
+def _is_served(port: int) -> bool:
+    with socket.socket() as caller:
+        caller.settimeout(1.0)
+        # Whoever is too busy to accept serves all the same.
+        return caller.connect_ex((LOOPBACK, port)) != errno.ECONNREFUSED
 
 
 def _give(path: Path, user: tuple[int, int] | None) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 passed = pytest.StashKey[bool]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="what tests on servers run on")
+
+
+class OnUvloop:
+    """Where no `conftest.py` further down has loops of its own, and in the programs of `tests/storms`."""
+
+    def __init__(self) -> None:
+        os.environ["TESTS_LOOP"] = "uvloop"
+
+    def pytest_asyncio_loop_factories(self) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("loop") == "uvloop":
+        config.pluginmanager.register(OnUvloop())
     # A script that starts the suite in the background has it ignore interrupts, and so would all that it starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

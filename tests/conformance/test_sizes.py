@@ -108,7 +108,7 @@ async def test_a_lost_connection_is_replaced_without_a_call(kind, make):
 async def test_growing_serves_those_who_wait(kind, make):
     async with make(max_size=1) as pool:
         leases = await fill(kind, pool)
-        waiters = await line_up(kind, pool, 2 * kind.shares, timeout=0.5)
+        waiters = await line_up(kind, pool, 2 * kind.shares, timeout=10)
         pool.resize(max_size=3)
         await asyncio.wait(waiters)
         size = pool.stats()["size"]

@@ -27,7 +27,7 @@ async def pool(postgres: embedded.PostgresServer) -> AsyncIterator[Pool]:
         yield pool
 
 
-async def eventually(condition: Callable[[], object], within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], within: float = 10.0) -> None:
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -26,6 +26,7 @@ from benchmarks.delay_proxy import DelayProxy
 from benchmarks.harness import QUICK, Contestant, Run, compare, opened
 from benchmarks.load import METRICS, Caller, load
 from benchmarks.results import Comparison, Kind, Metric, Sample, Series, grouped
+from tests.stopwatch import Stopwatch
 
 TINY = replace(
     QUICK,
@@ -262,12 +263,14 @@ async def test_the_proxy_delays_round_trips_not_throughput(postgres: embedded.Po
         connection = await asyncpg.connect(proxy.url)
         proxy.round_trip = 0.05
         began = perf_counter()
-        await connection.execute("select 1")
-        assert 0.05 <= perf_counter() - began < 0.2
-        began = perf_counter()
-        # A megabyte is many pieces; they travel together.
-        assert len(await connection.fetchval("select repeat('x', 1000000)")) == 1_000_000
-        assert perf_counter() - began < 0.5
+        with Stopwatch() as watch:
+            await connection.execute("select 1")
+        assert perf_counter() - began >= 0.05
+        assert watch.seconds < 0.2
+        with Stopwatch() as watch:
+            # A megabyte is many pieces; they travel together.
+            assert len(await connection.fetchval("select repeat('x', 1000000)")) == 1_000_000
+        assert watch.seconds < 0.5
         await connection.close()
 
 
@@ -301,7 +304,7 @@ def test_interrupting_leaves_no_server_behind() -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while "postgres" not in (children := descendants(process.pid)).values():
             assert time.monotonic() < deadline
             assert process.poll() is None

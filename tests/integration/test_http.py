@@ -167,7 +167,7 @@ async def test_close_ends_what_outlasts_the_deadline(https_server: embedded.HTTP
     await asyncio.sleep(0.2)
     began = time.monotonic()
     await api.close(timeout=0.1)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4
     running.cancel()
     await asyncio.wait([running])
 

@@ -16,6 +16,7 @@ import pytest
 from aiopool.adapters._http_connect import connect
 from aiopool.adapters.http import HTTPClientPool
 from tests.integration.http_peers import http1_peer, serve_all
+from tests.stopwatch import Stopwatch
 
 NAME = "several.test"
 
@@ -49,16 +50,16 @@ def deaf_port() -> Iterator[int]:
 
 async def test_an_address_that_refuses_costs_nothing() -> None:
     async with http1_peer(serve_all) as peer, HTTPClientPool(f"http://{NAME}:{peer.port}") as api:
-        began = time.monotonic()
-        assert (await api.get("/")).status_code == 200
-        assert time.monotonic() - began < 0.2
+        with Stopwatch() as watch:
+            assert (await api.get("/")).status_code == 200
+        assert watch.seconds < 0.2
 
 
 async def test_an_address_that_does_not_answer_costs_a_moment(deaf_port: int) -> None:
     async with http1_peer(serve_all, port=deaf_port), HTTPClientPool(f"http://{NAME}:{deaf_port}") as api:
         began = time.monotonic()
         assert (await api.get("/")).status_code == 200
-        assert 0.2 < time.monotonic() - began < 1
+        assert 0.2 < time.monotonic() - began < 4
 
 
 async def test_a_host_that_refuses_at_every_address_is_an_error_of_the_first() -> None:
@@ -70,19 +71,19 @@ async def test_a_host_that_refuses_at_every_address_is_an_error_of_the_first() -
 
 async def test_a_connect_that_is_cancelled_at_any_moment_leaves_no_socket(deaf_port: int) -> None:
     async with http1_peer(serve_all) as peer:
-        for port, wait in ((peer.port, 0.0), (deaf_port, 0.0)):
-            for turns in range(14):
-                with warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always")
+        for port in (peer.port, deaf_port):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                for turns in range(14):
                     connecting = asyncio.create_task(connect(NAME, port))
                     await asyncio.sleep(0.005)  # a thread looks the name up
                     for _ in range(turns):
-                        await asyncio.sleep(wait)
+                        await asyncio.sleep(0)
                     connecting.cancel()
                     await asyncio.wait((connecting,))
                     if not connecting.cancelled():
                         connecting.result().close()
                     del connecting
                     await asyncio.sleep(0.001)
-                    gc.collect()
-                assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
+                gc.collect()
+            assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []

@@ -18,6 +18,7 @@ from tests.integration.http_peers import (
     serve_all,
     serve_all_2,
 )
+from tests.stopwatch import Stopwatch
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -70,7 +71,7 @@ async def test_a_server_that_never_ends_its_handshake_is_a_connect_timeout() -> 
         began = time.monotonic()
         with pytest.raises(httpx.ConnectTimeout):
             await api.get("/")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 async def test_a_server_that_reads_nothing_is_a_write_timeout() -> None:
@@ -104,12 +105,12 @@ async def test_silence_on_one_stream_is_noticed_while_the_others_talk() -> None:
                 connection.reply(stream)
 
     async with http2_peer(handle) as peer, http2_pool(peer) as api:
-        began = time.monotonic()
-        silent = asyncio.create_task(api.get("/", timeout=0.3))
-        await asyncio.sleep(0)
-        while not silent.done() and time.monotonic() < began + 2:
-            await api.get("/")
-            await asyncio.sleep(0.02)
-        with pytest.raises(httpx.ReadTimeout):
-            await silent
-        assert time.monotonic() - began < 0.6
+        with Stopwatch() as watch:
+            silent = asyncio.create_task(api.get("/", timeout=0.3))
+            await asyncio.sleep(0)
+            while not silent.done() and watch.seconds < 2:
+                await api.get("/")
+                await asyncio.sleep(0.02)
+            with pytest.raises(httpx.ReadTimeout):
+                await silent
+        assert watch.seconds < 0.6

@@ -32,6 +32,7 @@ from aiopool.errors import (
 )
 from aiopool.events import Event, Opened
 from aiopool.testing import FaultProxy
+from tests.stopwatch import Stopwatch
 
 
 @pytest_asyncio.fixture
@@ -252,7 +253,7 @@ async def test_what_blocks_keeps_nobody_waiting(cache: RedisPool) -> None:
     popping = [asyncio.create_task(cache.client.blpop(["nothing"], timeout=5)) for _ in range(3)]
     reading = asyncio.create_task(cache.client.xread({"stream": "$"}, block=5000))
     await asyncio.sleep(0.05)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(4):
         assert await cache.client.echo("a") == "a"
     await cache.client.rpush("nothing", "a", "b", "c")
     await cache.client.xadd("stream", {"a": "b"})
@@ -382,7 +383,7 @@ async def test_a_server_that_answers_no_more_is_given_up(redis_server: embedded.
         began = asyncio.get_running_loop().time()
         outcome = await outcomes(*(cache.client.echo(str(n)) for n in range(5)))
         assert {type(error) for error in outcome} == {redis.asyncio.TimeoutError}
-        assert 0.15 < asyncio.get_running_loop().time() - began < 1
+        assert 0.15 < asyncio.get_running_loop().time() - began < 4
         proxy.pass_through()
         assert await cache.get("key") == "value"
 
@@ -509,14 +510,13 @@ async def test_a_drain_lets_running_commands_end_and_replaces_their_connection(
 async def test_work_without_a_pause_does_not_keep_old_connections_alive(redis_server: embedded.RedisServer) -> None:
     config = PoolConfig(max_size=2, max_lifetime=0.1)
     async with RedisPool(redis_server.url, config=config, batching=True) as cache:
-        end = asyncio.get_running_loop().time() + 0.6
 
         async def work() -> None:
-            while asyncio.get_running_loop().time() < end:
+            while cache.stats()["closed_by"]["lifetime"] < 3:
                 await cache.client.echo("x")
 
-        await asyncio.gather(*(work() for _ in range(20)))
-        assert cache.stats()["closed_by"]["lifetime"] >= 3
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(work() for _ in range(20)))
 
 
 async def test_a_batch_that_is_held_too_long_is_taken_back(redis_server: embedded.RedisServer) -> None:
@@ -551,16 +551,16 @@ async def test_each_caller_in_the_line_has_its_own_time(redis_server: embedded.R
 
         async def ask() -> None:
             began = loop.time()
-            with pytest.raises(PoolTimeout):
+            with Stopwatch() as watch, pytest.raises(PoolTimeout):
                 await cache.client.echo("x")
-            waited.append(loop.time() - began)
+            waited.append((loop.time() - began, watch.seconds))
 
         tasks = []
         for _ in range(5):
             tasks.append(asyncio.create_task(ask()))
             await asyncio.sleep(0.05)
         await asyncio.gather(*tasks)
-        assert all(0.25 < seconds < 0.45 for seconds in waited), waited
+        assert all(seconds > 0.29 and ours < 0.45 for seconds, ours in waited), waited
         assert cache.stats()["waiting"] == 0
         cache.resume()
         assert await cache.client.echo("x") == "x"

@@ -25,7 +25,7 @@ def resident_bytes() -> int:
     return int(own.read_text().split()[1]) * 4096 if own.exists() else 0
 
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], within: float = 5.0) -> bool:
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], within: float = 10.0) -> bool:
     """Whether it came true in time. What closes, closes in the background, and servers take a moment to notice."""
     deadline = time.monotonic() + within
     while True:

@@ -19,12 +19,15 @@ from tests.storms import servers
 
 KINDS = ("postgres", "redis", "http1", "http2")
 ROOT = Path(__file__).resolve().parents[2]
-#: Seconds; each of these programs takes one or two.
-WATCHDOG = 20
+#: Seconds; each of these programs takes one or two, where nothing else is done.
+WATCHDOG = 60
 
 PREAMBLE = """
 import asyncio, faulthandler, gc, os, random, signal, sys, threading, time
 faulthandler.dump_traceback_later({watchdog}, exit=True)
+if os.environ.get("TESTS_LOOP") == "uvloop":
+    import uvloop
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 from aiopool import ForkedPool, PoolClosed, PoolConfig, PoolError, WrongLoop
 from tests.storms.pools import ask, make
 kind, address = sys.argv[1:3]

@@ -13,8 +13,9 @@ from tests.storms import census, child, pools, servers
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
-async def is_clean_within(server: embedded.Server, seconds: float) -> bool:
-    return await census.eventually(lambda: child.is_gone(server), within=seconds)
+async def is_clean(server: embedded.Server) -> bool:
+    """Soon: no keepalive of the system, and no timeout of the server, takes so short."""
+    return await census.eventually(lambda: child.is_gone(server), within=8)
 
 
 async def test_a_killed_client_is_gone_from_the_server_at_once(kind: str, server: embedded.Server) -> None:
@@ -29,7 +30,7 @@ async def test_a_killed_client_is_gone_from_the_server_at_once(kind: str, server
     """
     run = await asyncio.to_thread(child.run, kind, server, script)
     assert (run.returncode, int(run.stdout) > 0) == (-9, True)
-    assert await is_clean_within(server, 1.0)
+    assert await is_clean(server)
 
 
 async def test_locks_and_transactions_of_a_killed_client_end_with_it(postgres: embedded.PostgresServer) -> None:
@@ -44,18 +45,18 @@ async def test_locks_and_transactions_of_a_killed_client_end_with_it(postgres: e
     """
     run = await asyncio.to_thread(child.run, "postgres", postgres, script)
     assert run.returncode == -9
-    assert await is_clean_within(postgres, 1.0)
+    assert await is_clean(postgres)
     assert await servers.ask_postgres(postgres.dsn, "select pg_try_advisory_lock(4712)")
     assert await servers.ask_postgres(postgres.dsn, "select to_regclass('murdered')") is None
 
 
 @pytest.mark.parametrize(
-    ("interval", "earliest", "latest"),
-    [("0", 2.5, 4.5), ("200ms", 0, 1.5)],
+    ("interval", "takes", "earliest"),
+    [("0", 1.5, 0.5), ("100ms", 30, 0)],
     ids=["at its end by default", "after client_connection_check_interval"],
 )
 async def test_a_query_of_a_killed_client_ends(
-    postgres: embedded.PostgresServer, interval: str, earliest: float, latest: float
+    postgres: embedded.PostgresServer, interval: str, takes: float, earliest: float
 ) -> None:
     """PostgreSQL reads from its client only between queries, unless it is told to look after it now and then."""
     script = f"""
@@ -63,14 +64,14 @@ async def test_a_query_of_a_killed_client_ends(
             db = make(kind, address)
             async with db.connection() as connection:
                 await connection.execute("set client_connection_check_interval = '{interval}'")
-                asyncio.get_running_loop().call_later(0.3, lambda: {KILL})
-                await connection.execute("select pg_sleep(3)")
+                asyncio.get_running_loop().call_later(0.2, lambda: {KILL})
+                await connection.execute("select pg_sleep({takes})")
         asyncio.run(main())
     """
     run = await asyncio.to_thread(child.run, "postgres", postgres, script)
     assert run.returncode == -9
     began = time.monotonic()
-    assert await is_clean_within(postgres, latest)
+    assert await is_clean(postgres)
     assert time.monotonic() - began >= earliest
 
 
@@ -85,7 +86,7 @@ async def test_a_blocked_command_of_a_killed_client_takes_nothing(redis_server: 
     """
     run = await asyncio.to_thread(child.run, "redis", redis_server, script)
     assert run.returncode == -9
-    assert await is_clean_within(redis_server, 1.0)
+    assert await is_clean(redis_server)
     async with pools.make("redis", redis_server.url) as cache:
         await cache.client.rpush("storms:murdered", "kept")
         assert await cache.client.lpop("storms:murdered") == "kept"
