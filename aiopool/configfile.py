@@ -164,11 +164,24 @@ def _toml_lines(text: str) -> Iterable[tuple[KeyPath, int]]:
     Keys inside inline tables get the line of the key around them, which is their own in nearly every file.
     """
     table: KeyPath = ()
+    last: dict[KeyPath, int] = {}
+
+    def settled(keys: KeyPath) -> KeyPath:
+        """With the position of the last item behind each key that stands for a list of tables."""
+        path: KeyPath = ()
+        for key in keys:
+            path = (*path, key)
+            path = (*path, last[path]) if path in last else path
+        return path
+
     for number, line in enumerate(text.splitlines(), 1):
         if match := _TOML_LINE.match(line):
-            keys = tuple(key.strip("\"'") for key in re.findall(_TOML_KEY, match["keys"]))
+            keys: KeyPath = tuple(key.strip("\"'") for key in re.findall(_TOML_KEY, match["keys"]))
+            if match["table"] == "[[":
+                path = (*settled(keys[:-1]), keys[-1])
+                last[path] = last.get(path, -1) + 1
             if match["table"]:
-                table, keys = keys, ()
+                table, keys = settled(keys), ()
             yield table + keys, number
 
 

@@ -153,12 +153,12 @@ class _Reading:
         )
 
     def _overlook(self) -> None:
-        """Forget what is wrong where variables are not set: one wrong thing leads to another there."""
+        """Forget what a listing does not need: bodies, and all that lacks variables, for one thing leads to another."""
         for path, data in _items(self._document.data):
             problems: list[object] = []
             expand_tree(data, self._env, path, lambda *problem, into=problems: into.append(problem))
-            if problems:
-                self._document.overlook(path)
+            for part in [path] if problems else [(*path, key) for key in BODIES if path[0] == "tools"]:
+                self._document.overlook(part)
 
     def _settings(self, root: Section) -> ServerSettings:
         section = root.section("server")
@@ -171,7 +171,7 @@ class _Reading:
 
     def _tools(self, root: Section, kinds: Mapping[str, str | None]) -> dict[str, Tool]:
         tools: dict[str, Tool] = {}
-        if not root.data.get("tools") and root.data:
+        if not root.data.get("tools") and isinstance(self._document.data, Mapping | None):
             root.refuse("has no tool; write one, such as `- {name: now, sql: select now()}`", "tools")
         for section in root.sections("tools"):
             tool = self._tool(section, kinds)
