@@ -63,9 +63,8 @@ class Parameters:
         if problems := list(dict.fromkeys(problem for error in errors for problem in _told(error))):
             more = ["…"] if len(problems) > _TOLD else []
             raise InvalidArguments("; ".join([*problems[:_TOLD], *more]))
-        for name, value in given.items():
-            given[name] = _with_integers(value, self.schema["properties"][name])
-        return given
+        properties = self.schema["properties"]
+        return {name: _with_integers(given[name], properties[name]) for name in self.names if name in given}
 
 
 def _sound(value: Any, place: tuple[str | int, ...] = ()) -> Any:

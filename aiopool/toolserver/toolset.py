@@ -157,7 +157,11 @@ def _failure(text: str) -> Result:
 
 def _fit(result: Result) -> Result:
     """The result, cut where it is more than a model can be given: a safety net below the bodies' own limits."""
-    raw = result.text.encode(errors="replace")
+    try:
+        raw = result.text.encode()
+    except UnicodeEncodeError:  # no client could be sent that
+        raw = result.text.encode(errors="replace")
+        result = replace(result, text=raw.decode(), structured=None)
     if len(raw) <= MAX_BYTES:
         return result
     text = raw[:MAX_BYTES].decode(errors="ignore")
