@@ -141,6 +141,9 @@ def _app() -> "typer.Typer":
         except Failure as exc:
             fail(f"serve: {exc}")
 
+    from aiopool.toolserver import commands
+
+    commands.register(app)
     return app
 
 
