@@ -30,16 +30,21 @@ class Capture:
         self._kept = bytearray()
         self._limit = 0
         self._keeps_end = False
-        #: How much was written since `begin`, in bytes.
+        #: How much was written, or was since `begin`, in bytes.
         self.size = 0
         loop.add_reader(self._reading, self._read)
 
+    def keep(self, limit: int, *, keeps_end: bool = False) -> None:
+        """Keep the first, or the last, `limit` bytes of what is yet to be read, written already or not."""
+        self._limit, self._keeps_end = limit, keeps_end
+
     def begin(self, limit: int, *, keeps_end: bool = False) -> None:
-        """From now on keep the first, or the last, `limit` bytes; what came before belongs to nobody."""
+        """Keep so much of what is written from now on; what came before belongs to nobody."""
         self._limit = 0
         self.drain()
         self._kept.clear()
-        self._limit, self._keeps_end, self.size = limit, keeps_end, 0
+        self.size = 0
+        self.keep(limit, keeps_end=keeps_end)
 
     def drain(self) -> None:
         """Take what has been written by now: no more than a pipe holds, for somebody may write on and on."""
