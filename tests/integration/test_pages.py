@@ -28,6 +28,7 @@ def test_the_code_of_a_page_runs(
         return
     addresses = {
         "postgresql://user:password@localhost/database": postgres.dsn,
+        "postgresql+asyncpg://user:password@localhost/database": postgres.dsn.replace(":", "+asyncpg:", 1),
         "redis://localhost:6379/0": redis_server.url,
         "https://api.example.com": https_server.url,
     }
