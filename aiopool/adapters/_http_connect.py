@@ -8,18 +8,29 @@ from collections import Counter
 from ipaddress import ip_address
 from typing import Any
 
+from aiopool.adapters._http_public import NotPublic, is_public
+
 #: The next address is tried beside the others after so many seconds.
 HAPPY_EYEBALLS_DELAY = 0.25
 
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 
-async def connect(host: str, port: int, local_address: str | None = None) -> socket.socket:
+async def connect(
+    host: str, port: int, local_address: str | None = None, *, must_be_public: bool = False
+) -> socket.socket:
     """The socket of whichever address answers first; `OSError` of the first one tried if none does.
+
+    With `must_be_public`, addresses of private networks are left out; `NotPublic` if there are no others. What is
+    judged is what is dialled, so a name cannot mean something else a moment later.
 
     asyncio's own race leaves its winner to the garbage collector when it is cancelled; uvloop has none.
     """
     untried = await _addresses(host, port)
+    if must_be_public:
+        untried = [info for info in untried if is_public(info[4][0])]
+        if not untried:
+            raise NotPublic(f"{host} has no address outside of private networks")
     if len(untried) == 1:
         return await _attempt(untried[0], local_address)
     running: set[asyncio.Task[socket.socket]] = set()

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any, cast
 
@@ -43,6 +43,8 @@ class Settings:
     uds: str | None = None
     local_address: str | None = None
     max_per_origin: int | None = None
+    #: Hosts that are connected to only at public addresses; it may be added to.
+    public_hosts: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.max_per_origin is not None and self.max_per_origin < 1:
@@ -179,7 +181,8 @@ class Origin:
         if settings.uds is not None:
             _, greeter = await loop.create_unix_connection(lambda: Greeter(self._choose), settings.uds, **tls)
         else:
-            sock = await connect(address.host, address.port, settings.local_address)
+            must_be_public = address.host in settings.public_hosts
+            sock = await connect(address.host, address.port, settings.local_address, must_be_public=must_be_public)
             _, greeter = await loop.create_connection(lambda: Greeter(self._choose), sock=sock, **tls)
         wire = greeter.wire
         try:

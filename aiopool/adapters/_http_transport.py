@@ -64,6 +64,8 @@ class HTTPTransport(httpx.AsyncBaseTransport):
     ) -> None:
         if not (http1 or http2):
             raise ValueError("http1=False is not allowed with http2=False: allow one of them")
+        #: Hosts that must not be connected to at addresses of private networks, whatever their names resolve to.
+        self.public_hosts: set[str] = set()
         unlimited = limits.max_connections is None
         settings = Settings(
             ssl_context=Offer(ssl_context(verify, cert, trust_env), ["http/1.1"] * http1 + ["h2"] * http2),
@@ -75,6 +77,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
             uds=uds,
             local_address=local_address,
             max_per_origin=max_per_origin,
+            public_hosts=self.public_hosts,
         )
         #: Of each origin one, under one limit.
         self.pools = Origins(name if name is not None else f"http-transport-{next(_numbers)}", settings)

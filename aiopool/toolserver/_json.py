@@ -49,6 +49,29 @@ def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
+def loads(text: str) -> Any:
+    """What a text of JSON says, as far as JSON can say it again; `ValueError` if it is none, or nested too deep."""
+    try:
+        value = json.loads(text, parse_float=_float, parse_constant=str)
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            child
+            for each in level
+            for child in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+        ]
+        if not level:
+            return value
+    raise ValueError("is nested too deep")
+
+
+def _float(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
 def duration(value: timedelta) -> str:
     """In ISO 8601: `P1DT3600.5S`. All of it has one sign."""
     sign, value = ("-", -value) if value < timedelta() else ("", value)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from typing import Any
 
 import asyncpg
 
-from aiopool.toolserver._json import DEEPEST, dumps, plain
+from aiopool.toolserver._json import dumps, loads, plain
 from aiopool.toolserver.tool import Result
 
 #: In bytes: what the result says beside its rows.
@@ -117,25 +115,6 @@ def _parsed(value: Any) -> Any:
     if not isinstance(value, str):
         return plain(value, _other)
     try:
-        parsed = json.loads(value, parse_float=_float)
-        return value if _is_deep(parsed) else parsed
-    except (ValueError, RecursionError):
+        return loads(value)
+    except ValueError:
         return value
-
-
-def _float(text: str) -> float | str:
-    number = float(text)
-    return number if math.isfinite(number) else text
-
-
-def _is_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [
-            child
-            for each in level
-            for child in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
-        ]
-        if not level:
-            return False
-    return True
