@@ -13,6 +13,7 @@ from aiopool.adapters._mcp_room import Room
 from aiopool.adapters._mcp_session import Session, opened
 from aiopool.config import PoolConfig
 from aiopool.connection import PooledConnection
+from aiopool.lease import Lease
 from aiopool.pool import ConnectionPool
 
 #: Called without arguments, or with the `identity` that the session is for.
@@ -22,6 +23,8 @@ SessionFactory = Callable[..., AbstractAsyncContextManager[Any]]
 LONGEST_OPENING = 86400.0
 #: Seconds that the SDK takes to end a server that hears nothing, on top of what the client takes to say goodbye.
 ENDING = 8.0
+#: Somebody waits, and be it since now.
+SHORTEST_WAIT = 1e-9
 
 
 class Key(NamedTuple):
@@ -44,6 +47,7 @@ class Branch:
         self._room = room
         self._limits = config
         self._factory_of = factory_of
+        self._callers = 0
         self.sessions: dict[Session, PooledConnection[Session]] = {}
         self.pool: ConnectionPool[Session] = ConnectionPool(
             self._open,
@@ -63,15 +67,23 @@ class Branch:
         )
         self.pool.subscribe(self._heed)
 
+    async def acquire(self, timeout: float | None) -> Lease[Session]:
+        """As the pool's own does."""
+        self._callers += 1
+        self._room.review()  # an opening may still be parked there whose caller has given up: now it has another
+        try:
+            return await self.pool.acquire(timeout)
+        finally:
+            self._callers -= 1
+
     @property
     def waiting(self) -> float:
-        stats = self.pool.stats()
-        return max(stats["oldest_wait"], 1e-9) if stats["waiting"] else 0.0
+        return max(self.pool.stats()["oldest_wait"], SHORTEST_WAIT) if self._callers else 0.0
 
     @property
     def is_unused(self) -> bool:
         stats = self.pool.stats()
-        return not (stats["size"] or stats["opening"] or stats["waiting"])
+        return not (stats["size"] or stats["opening"] or self._callers)
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Session]:

@@ -24,14 +24,18 @@ _UNKNOWN_SESSION = ("session not found", "session terminated", "session expired"
 _NETWORK_ERRORS = {"NetworkError", "ProtocolError"}
 
 
+class NotSent(ConnectionError):
+    """The session had ended before the call, as its cause says."""
+
+
 def says_lost(exc: BaseException | None) -> bool:
     """Whether the session can't serve any more; also where that is the cause, or in a group."""
     return any(_is_end(each) or _is_unknown_session(each) for each in _parts(exc))
 
 
 def says_not_run(exc: BaseException) -> bool:
-    """Whether the server certainly has not looked at the request, for it did not know the session."""
-    return any(_is_unknown_session(each) for each in _parts(exc))
+    """Whether the server certainly has not looked at the request."""
+    return any(isinstance(each, NotSent) or _is_unknown_session(each) for each in _parts(exc))
 
 
 def leaf(error: BaseException) -> BaseException:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from aiopool.adapters._mcp_errors import is_answer, leaf, says_lost
+from aiopool.adapters._mcp_errors import NotSent, is_answer, leaf, says_lost, says_not_run
 
 R = TypeVar("R")
 
@@ -32,15 +32,23 @@ class Session:
     async def run(self, function: Callable[[Any], Awaitable[R]], until: float | None) -> R:
         """Calls it, until that time on the loop's clock at most, and no longer than the session lives.
 
-        Raises `TimeoutError`, and `ConnectionError` if the session ends and the client does not say so.
+        Raises `TimeoutError`, `NotSent`, and `ConnectionError` if the session ends and the client does not say so.
         """
         limit = asyncio.timeout_at(until)
+        turns: list[None] = []
+        turn = asyncio.get_running_loop().call_soon(turns.append, None)
         try:
             async with limit:
                 self._running.add(limit)
                 try:
                     return await function(self.client)
+                except Exception as exc:
+                    # What failed before the loop had a turn has waited for nothing, and so has sent nothing.
+                    if not turns and says_lost(exc) and not says_not_run(exc):
+                        raise NotSent("the MCP session had ended before the call") from exc
+                    raise
                 finally:
+                    turn.cancel()
                     self._running.discard(limit)
         except TimeoutError:
             if not limit.expired():

@@ -16,6 +16,7 @@ from typing import Any
 
 #: Heeds neither the end of its input nor any signal.
 STUBBORN = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; time.sleep(60)"
+TOOLS = ("echo", "pid", "child", "exit")
 _writing = threading.Lock()
 
 
@@ -50,7 +51,7 @@ def answer(request: dict[str, Any]) -> None:
         case "ping":
             result = {}
         case "tools/list":
-            result = {"tools": []}
+            result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]}
         case "tools/call":
             try:
                 text, is_error = call(params["name"], params.get("arguments") or {}), False

@@ -16,7 +16,7 @@ from aiopool import PoolClosed, PoolConfig, PoolTimeout, PoolUnavailable
 from aiopool.adapters.mcp import MCPSessionPool, stdio
 
 PLAIN = str(Path(__file__).with_name("plain_server.py"))
-QUICK = PoolConfig(max_size=2, max_shares=32, open_timeout=5, close_timeout=2, unavailable_after=0)
+QUICK = PoolConfig(max_size=2, open_timeout=5, close_timeout=2, unavailable_after=0)
 
 
 def plain(*manners):
