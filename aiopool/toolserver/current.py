@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,26 +15,30 @@ from aiopool.toolserver.toolset import Toolset
 
 logger = logging.getLogger("aiopool")
 
-#: How long calls may go on, in seconds, on a toolset that was replaced, before its pools are closed under them.
+#: How long calls may go on, in seconds, on a toolset that was replaced, before they are cancelled.
 RETIRE_AFTER = 60.0
 
 
 class _Edition:
-    """A toolset that is open, and how many calls are under way on it."""
+    """A toolset that is open, and the calls under way on it."""
 
     def __init__(self, toolset: Toolset) -> None:
         self.toolset = toolset
-        self._calls = 0
+        self._calls: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Result:
-        self._calls += 1
+        limit = asyncio.timeout(None)
+        self._calls.add(limit)
         self._idle.clear()
         try:
-            return await self.toolset.call(name, arguments)
+            async with limit:
+                return await self.toolset.call(name, arguments)
+        except TimeoutError:
+            return Result("the call was cancelled, because its pools had to be closed; call again", is_error=True)
         finally:
-            self._calls -= 1
+            self._calls.discard(limit)
             if not self._calls:
                 self._idle.set()
 
@@ -45,9 +48,16 @@ class _Edition:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
-            logger.warning("%d calls did not end within %g s", self._calls, timeout)
+            logger.warning("calls that have not ended within %g s: %d", timeout, len(self._calls))
+
+    def wait_no_more(self) -> None:
+        """Whoever waits for it to be idle goes on."""
+        self._idle.set()
 
     async def close(self) -> None:
+        """Cancel the calls that are left, and close the pools."""
+        for limit in self._calls:
+            limit.reschedule(0)
         await self.toolset.__aexit__(None, None, None)
 
 
@@ -62,7 +72,7 @@ class Current:
         self._load = load
         self._edition = _Edition(load())
         self._reloading = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], _Edition] = {}
 
     @property
     def toolset(self) -> Toolset:
@@ -80,9 +90,12 @@ class Current:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for retiring in self._retiring:
-            retiring.cancel()
-        await asyncio.gather(self._edition.close(), *self._retiring)
+        for edition in self._retiring.values():
+            edition.wait_no_more()
+        try:
+            await self._edition.close()
+        finally:
+            await asyncio.gather(*self._retiring)
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Result:
         """Call a tool; it ends on the toolset that it began on, whatever comes in between."""
@@ -106,15 +119,14 @@ class Current:
                 return False
             old, self._edition = self._edition, _Edition(toolset)
             retiring = asyncio.create_task(self._retire(old))
-            self._retiring.add(retiring)
-            retiring.add_done_callback(self._retiring.discard)
+            self._retiring[retiring] = old
+            retiring.add_done_callback(self._retiring.pop)
             logger.info("reloaded: %d tools, %d pools", len(toolset.tools), len(toolset.pools))
             return True
 
     @staticmethod
     async def _retire(edition: _Edition) -> None:
-        with suppress(asyncio.CancelledError):  # when the server ends, which waits for what follows
-            await edition.wait_until_idle(RETIRE_AFTER)
+        await edition.wait_until_idle(RETIRE_AFTER)
         try:
             await edition.close()
         except Exception as exc:

@@ -1,23 +1,17 @@
-"""The HTTP server: where it listens, what it warns of, and how it ends."""
+"""Where the HTTP server listens, and what it warns of."""
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import uvicorn
-
-from aiopool.toolserver.app import App
 from aiopool.toolserver.serving import Failure
 
 logger = logging.getLogger("aiopool")
 
-#: Clients' connections at once; those beyond get 503.
-MAX_CONNECTIONS = 2000
+#: Clients that wait to be accepted.
+BACKLOG = 2048
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -33,7 +27,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(MAX_CONNECTIONS)
+        listener.listen(BACKLOG)
     except (OSError, OverflowError) as exc:
         if listener is not None:
             listener.close()
@@ -63,36 +57,3 @@ def warn_of_strangers(listener: socket.socket, *, has_hosts: bool, has_token: bo
             "such as [tools.example.com, 'tools.example.com:8000'], for those that others call it by",
             host,
         )
-
-
-async def run(app: App, listener: socket.socket, grace: int) -> None:
-    """Serve until cancelled; then let calls under way end for `grace` seconds, and cancel what is left."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="h11",  # strict, and the same everywhere
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=grace,
-        )
-    )
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await asyncio.wait((serving,))
-    finally:
-        await app.end(grace)
-        server.should_exit = True
-        await asyncio.wait((serving,))
-    serving.result()
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are answered already, from before the start until after the end."""
-        yield

@@ -106,7 +106,6 @@ async def _over_stdio(wire: Wire, current: Current, keep_current: KeepCurrent) -
 
 async def _over_http(host: str | None, port: int | None, current: Current, keep_current: KeepCurrent) -> None:
     from aiopool.toolserver import listening
-    from aiopool.toolserver.app import App
     from aiopool.toolserver.guard import loopback
 
     settings = current.toolset.settings
@@ -115,11 +114,14 @@ async def _over_http(host: str | None, port: int | None, current: Current, keep_
         listening.warn_of_strangers(
             listener, has_hosts=bool(settings.allowed_hosts), has_token=settings.token is not None
         )
+        from aiopool.toolserver import webserver
+        from aiopool.toolserver.app import App
+
         async with current:
             app = App(current, hosts=hosts, origins=settings.allowed_origins or (), token=settings.token)
             logger.info("serving %d tools on %s/mcp", len(current.toolset.tools), listening.url_of(listener))
             async with keep_current(app.server):
-                await listening.run(app, listener, GRACE)
+                await webserver.run(app, listener, GRACE)
 
 
 def _end_within(seconds: float) -> None:

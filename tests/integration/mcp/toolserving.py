@@ -54,10 +54,11 @@ async def serving(file: Path, dsn: str) -> AsyncIterator[Current]:
         yield current
 
 
-def start(file: Path, dsn: str, *arguments: str, **how: Any) -> subprocess.Popen[Any]:
-    """`aiopool serve`, as a shell would start it."""
+def start(file: Path, dsn: str, *arguments: str, bounds: str = "", **how: Any) -> subprocess.Popen[Any]:
+    """`aiopool serve`, as a shell would start it; `bounds` are other ones for its end."""
+    program = f"from aiopool.cli import main; from aiopool.toolserver import serving; {bounds}; main()"
     return subprocess.Popen(
-        [sys.executable, "-m", "aiopool", "serve", str(file), *arguments],
+        [sys.executable, *(["-c", program] if bounds else ["-m", "aiopool"]), "serve", str(file), *arguments],
         env={"DATABASE_URL": dsn, "PATH": "/usr/bin:/bin", "PYTHONUTF8": "1"},
         text=True,
         **{"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, **how},
