@@ -112,11 +112,20 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on():
                               resetter=cleaned.append, is_broken=lambda connection, exc: exc is not None)
         with asyncio.Runner() as runner:
             runner.run(pool.open())
-            lease = runner.run(pool.acquire())
+            lease, block = runner.run(pool.acquire()), pool.acquire()
+
+            async def enter():
+                await block.__aenter__()
+
+            async def leave():
+                await block.__aexit__(None, None, None)
+
+            runner.run(enter())
             child = os.fork()
             if not child:
                 try:
                     lease.release()
+                    asyncio.run(leave())
                     asyncio.run(use(pool))
                 except ForkedPool:
                     os._exit(10 + len(closed) + len(cleaned))
@@ -124,6 +133,7 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on():
                     os._exit(1)
             _, status = os.waitpid(child, 0)
             print("child", os.waitstatus_to_exitcode(status))
+            runner.run(leave())
             print("parent", runner.run(use(pool)))
             lease.release()
             runner.run(pool.close())

@@ -22,6 +22,17 @@ async def test_growing_wakes_the_line(make_pool):
     lease.release()
 
 
+async def test_a_block_that_began_before_a_shrink_gives_back_what_is_closed(make_pool):
+    backend = Backend()
+    pool = make_pool(backend, max_size=2)
+    async with pool.acquire():
+        async with pool.acquire():
+            pool.resize(min_size=0, max_size=1)
+        await settle()
+        assert (pool.stats()["size"], pool.stats()["available"]) == (1, 0)
+    assert pool.stats()["closed_by"]["shrunk"] == 1
+
+
 async def test_shrinking_closes_idle_ones_now_and_leased_ones_on_release(make_pool):
     backend = Backend()
     pool = make_pool(backend, max_size=5)
