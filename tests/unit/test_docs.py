@@ -10,10 +10,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from aiopool import errors, testing
+from aiopool import errors, poolspec, testing
 from aiopool.metrics.prometheus import PoolCollector
 from aiopool.poolkinds import KINDS
 from aiopool.stats import PoolStats
+from aiopool.toolserver import reading, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -43,6 +44,20 @@ def test_every_key_of_a_pools_file_is_documented(kind):
     )
     assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == set(kind.options) - set(kind.same_as)
     assert {*kind.address_keys, *kind.same_as, *filter(None, [kind.variable])} <= words("config-file.md")
+
+
+def test_every_key_of_a_file_of_tools_is_documented():
+    page = (DOCS / "mcp/file.md").read_text(encoding="utf-8")
+
+    def keys(title):
+        rows = page.split(f"{title}\n")[1].split("\n#")[0].splitlines()
+        return {key for row in rows if row.startswith("| `") for key in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+    assert keys("## Keys") == set(poolspec.SECTIONS)
+    assert keys("### `server`") == set(reading._SERVER_KEYS)
+    assert keys("### A tool") == {*reading._TOOL_KEYS, "parameters", *reading.BODIES}
+    assert keys("### A parameter") | {"minimum", "maximum"} == {"name", "required", *schema.PARAMETER_KEYS}
+    assert set(schema.KEYWORDS) <= set(re.findall(r"`(\w+)`", page.split("In `items` and")[1]))
 
 
 def test_every_error_is_documented():
