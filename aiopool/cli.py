@@ -133,11 +133,11 @@ def _app() -> "typer.Typer":
         ] = True,
     ) -> None:
         """Serve the tools of a file to MCP clients, over stdio or HTTP."""
-        from aiopool.toolserver.serving import DEADLINE, Failure, serve
+        from aiopool.toolserver.serving import DEADLINE, Failure, kill_children, serve
 
         work = serve(file, transport.value, host=host, port=port, embedded=embedded, reload=reload)
         try:
-            interruption.run(work, deadline=DEADLINE)
+            interruption.run(work, deadline=DEADLINE, by_force=kill_children)
         except Failure as exc:
             fail(f"serve: {exc}")
 
@@ -175,6 +175,7 @@ class Interruption:
     def __init__(self) -> None:
         self._cancel: Callable[[], object] | None = None
         self._deadline: float | None = None
+        self._by_force: Callable[[], object] = lambda: None
         self._status = 0
         self._since = 0.0
 
@@ -183,11 +184,20 @@ class Interruption:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._answer)
 
-    def run(self, work: Coroutine[Any, Any, object], deadline: float | None = None) -> None:
-        """`asyncio.run(work)`, which a signal ends, by force after `deadline` seconds; then this does not return."""
+    def run(
+        self,
+        work: Coroutine[Any, Any, object],
+        deadline: float | None = None,
+        by_force: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`asyncio.run(work)`, which a signal ends; then this does not return.
+
+        After `deadline` seconds it ends all the same. `by_force` is called before the process does; it may find
+        nothing to do.
+        """
         import asyncio
 
-        self._deadline = deadline
+        self._deadline, self._by_force = deadline, by_force
 
         async def cancellable() -> None:
             task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -222,6 +232,8 @@ class Interruption:
                 timer.start()
 
     def _exit(self) -> NoReturn:
+        with suppress(Exception):
+            self._by_force()
         # RuntimeError: the signal came in the midst of a write to the same stream.
         with suppress(OSError, ValueError, AttributeError, RuntimeError):
             _flush()

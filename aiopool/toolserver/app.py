@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 try:
-    from aiopool.toolserver.metrics import CONTENT_TYPE, Meter
+    from aiopool.toolserver.metrics import Meter
 except ImportError:  # without prometheus-client there is nobody to read them
     Meter = None  # type: ignore[assignment, misc]
 
@@ -85,7 +85,7 @@ class App:
     async def _metrics(self, request: Request) -> Response:
         if self._meter is None:
             return PlainTextResponse("metrics need prometheus-client: pip install 'aiopool-core[prometheus]'\n", 501)
-        return Response(self._meter.text(), headers={"Content-Type": CONTENT_TYPE})
+        return Response(self._meter.text(), headers={"Content-Type": self._meter.content_type})
 
 
 class _MCP:

@@ -7,11 +7,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from aiopool.metrics.prometheus import export
 from aiopool.toolserver.current import Current
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
-
 
 class Meter:
     """Counts calls, as an `Observer`. It has a registry of its own, so that servers in one process do not mix."""
+
+    content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, current: Current) -> None:
         self._registry = CollectorRegistry()

@@ -89,6 +89,17 @@ class Capture:
             self._reading = -1
 
 
+#: The groups of all children that run.
+_groups: set[int] = set()
+
+
+def kill_all() -> None:
+    """Kill every child with its group, from whatever thread: for a process that has no time left to end in order."""
+    for group in list(_groups):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
 class Child:
     """Leads a session and a process group of its own, so that what it starts ends with it.
 
@@ -128,6 +139,7 @@ class Child:
             self.stdout.started()
             self.stderr.started()
         self.pid = self._popen.pid
+        _groups.add(self.pid)
         self._pidfd = _watch(self.pid, loop, self._ended)
 
     def terminate(self) -> None:
@@ -156,6 +168,7 @@ class Child:
         if self._popen.returncode is not None:
             return
         self.kill()  # what it has left behind, which would hold the streams open
+        _groups.discard(self.pid)
         status = self._popen.wait()
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)

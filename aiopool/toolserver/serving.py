@@ -124,10 +124,17 @@ async def _over_http(host: str | None, port: int | None, current: Current, keep_
                 await webserver.run(app, listener, GRACE)
 
 
+def kill_children() -> None:
+    """End what tools have started, for an end by force: nothing else would."""
+    if (processes := sys.modules.get("aiopool.toolserver.processes")) is not None:
+        processes.kill_all()
+
+
 def _end_within(seconds: float) -> None:
     """Whatever hangs, the process ends: a client that has closed its side may be waiting for that."""
 
     def end() -> None:
+        kill_children()
         os.write(2, b"aiopool: ended by force\n")
         os._exit(1)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,15 @@ def answers(out: str) -> dict[int, Any]:
     parsed = [json.loads(line) for line in out.splitlines()]
     assert all(message["jsonrpc"] == "2.0" for message in parsed)
     return {message["id"]: message for message in parsed if "id" in message}
+
+
+def runs(word: str) -> bool:
+    """Is there a process with this in its command line?"""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            if word.encode() in file.read_bytes():
+                return True
+    return False
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -135,13 +146,28 @@ async def test_a_signal_at_any_moment_of_the_start_ends_it(postgres: embedded.Po
     assert await queries(postgres.dsn, "starting", "true") == 0
 
 
-async def test_what_hangs_is_ended_by_force(postgres: embedded.PostgresServer, tmp_path: Path) -> None:
+async def test_what_hangs_is_ended_by_force_and_with_it_what_it_has_started(
+    postgres: embedded.PostgresServer, tmp_path: Path
+) -> None:
     (tmp_path / "rude.py").write_text(RUDE)
-    file = write_tools(
-        tmp_path, "hog", text=f"{TOOLS}  - {{{{name: hog, description: Blocks., python: 'rude:hog'}}}}\n"
-    )
+    seconds = f"600.{os.getpid()}"
+    rude = f"""
+  - {{{{name: hog, description: Blocks., python: 'rude:hog'}}}}
+  - {{{{name: sleep, description: Sleeps., script: {{{{command: sleep, args: ['{seconds}']}}}}}}}}
+"""
+    file = write_tools(tmp_path, "hog", text=TOOLS + rude)
     with start(file, postgres.dsn, bounds="serving.GRACE, serving.DEADLINE = 0.2, 0.5", **PIPES) as process:
-        process.stdin.write(lines(*HANDSHAKE, call(1, "hog")))
+        process.stdin.write(lines(*HANDSHAKE, call(1, "sleep")))
+        process.stdin.flush()
+
+        async def sleeps() -> bool:
+            return runs(seconds)
+
+        async def has_ended() -> bool:
+            return not runs(seconds)
+
+        await eventually(sleeps, 20)
+        process.stdin.write(lines(call(2, "hog")))
         process.stdin.flush()
         while "hogging" not in await asyncio.to_thread(process.stderr.readline):
             assert process.poll() is None
@@ -149,6 +175,7 @@ async def test_what_hangs_is_ended_by_force(postgres: embedded.PostgresServer, t
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == 143
         assert time.monotonic() - began < 3
+        await eventually(has_ended)
 
 
 async def test_what_is_wrong_at_the_start_is_told_on_stderr_with_status_1(
