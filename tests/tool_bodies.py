@@ -17,7 +17,9 @@ from aiopool.toolserver.tool import Body, BodyPlan, Head, Result
 KINDS = {"database": "postgres", "cache": "redis", "api": "http"}
 
 
-def plan_of(tool: Mapping[str, Any], pool: str | None = None, timeout: float = 30.0) -> Any:
+def plan_of(
+    tool: Mapping[str, Any], pool: str | None = None, timeout: float = 30.0, kinds: Mapping[str, str] = KINDS
+) -> Any:
     """The plan of a tool that is written like this; `PoolConfigError` with all that is wrong with it."""
     key = next(key for key in ("sql", "redis", "http") if key in tool)
     document = Document({"tools": [tool]})
@@ -26,8 +28,8 @@ def plan_of(tool: Mapping[str, Any], pool: str | None = None, timeout: float = 3
         name="tool",
         parameters=read_parameters(section),
         pool=pool,
-        pool_kind=KINDS.get(pool or ""),
-        kinds=KINDS,
+        pool_kind=kinds.get(pool or ""),
+        kinds=kinds,
         folder=Path(),
         timeout=timeout,
     )
@@ -37,9 +39,9 @@ def plan_of(tool: Mapping[str, Any], pool: str | None = None, timeout: float = 3
     return plan
 
 
-def problem_of(tool: Mapping[str, Any], pool: str | None = None) -> str:
+def problem_of(tool: Mapping[str, Any], pool: str | None = None, kinds: Mapping[str, str] = KINDS) -> str:
     try:
-        plan_of(tool, pool)
+        plan_of(tool, pool, kinds=kinds)
     except PoolConfigError as exc:
         return str(exc)
     return ""

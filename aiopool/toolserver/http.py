@@ -115,7 +115,14 @@ def read(tool: Section, head: Head) -> HttpPlan | None:
     values = section.read(_KEYS)
     if "url" not in section and isinstance(tool.data[KEY], Mapping):
         section.refuse("has no `url`; write one")
-    url = _url(section, values, head)
+    url = _url(section, values)
+    pool = head.pool
+    if url is not None and url.host is None and pool is None:
+        candidates = [name for name, kind in head.kinds.items() if kind == "http"]
+        if len(candidates) == 1:
+            pool = candidates[0]
+        else:
+            section.refuse("has no host: write one, or name a pool of type http with a `base_url` as `pool`", "url")
     headers = _headers(section, values)
     content = _content(section, values, headers)
     for key, templates in (
@@ -142,25 +149,22 @@ def read(tool: Section, head: Head) -> HttpPlan | None:
         extract=_path(section, values),
         max_bytes=values.get("max_bytes", MAX_BYTES),
         allow_private=values.get("allow_private", False),
-        pool=head.pool,
+        pool=pool,
         is_read_only=method in ("GET", "HEAD", "OPTIONS"),
     )
 
 
-def _url(section: Section, values: Mapping[str, Any], head: Head) -> Url | None:
+def _url(section: Section, values: Mapping[str, Any]) -> Url | None:
     for key in values.get("query", {}):
         if "{{" in key:
             section.refuse("has a placeholder in the name of a parameter, which the file must say", "query")
     if "url" not in values:
         return None
     try:
-        url = Url(values["url"], values.get("query", {}))
+        return Url(values["url"], values.get("query", {}))
     except ValueError as exc:
         section.refuse(str(exc), "url")
         return None
-    if url.host is None and head.pool is None:
-        section.refuse("has no host, and the tool no `pool` of type http with a `base_url`; write one of them", "url")
-    return url
 
 
 def _headers(section: Section, values: Mapping[str, Any]) -> dict[str, Template]:

@@ -66,7 +66,6 @@ def sent(arguments: dict[str, Any], **http: Any) -> str:
         ({"url": "https://a\\@b/"}, "host or port that cannot be read"),
         ({"url": "https://a/b c"}, "write a space as %20"),
         ({"url": "https://a/b#{{id}}"}, "never sent"),
-        ({"url": "/a"}, "has no host, and the tool no `pool`"),
         ({"url": "https://a/{{idd}}"}, "url: {{idd}} is no parameter of this tool; did you mean 'id'?"),
         ({"query": {"a": "{{idd}}"}}, "{{idd}} is no parameter"),
         ({"query": {"{{id}}": "a"}}, "placeholder in the name of a parameter"),
@@ -111,8 +110,15 @@ def test_no_password_of_an_address_is_told() -> None:
         assert "hunter2" not in problem(url=url)
 
 
-def test_a_path_alone_is_right_on_a_pool() -> None:
+def test_a_path_alone_is_right_on_a_pool_and_on_the_only_one() -> None:
     assert problem("api", url="/a/{{id}}") == ""
+    assert plan(url="/a").pool == "api"
+    assert plan(url=API).pool is None
+    tool = {"http": {"url": "/a"}}
+    assert "url: has no host: write one, or name a pool of type http" in problem_of(
+        tool, kinds={"database": "postgres"}
+    )
+    assert "has no host" in problem_of(tool, kinds={"api": "http", "other": "http"})
 
 
 # ------------------------------------------------------------------------------------------- the address
