@@ -59,7 +59,7 @@ class Modules:
         finally:
             for name in sys.modules.keys() - before:
                 module = sys.modules[name]
-                if _is_own(module):
+                if is_own(module):
                     del sys.modules[name]
                     if name not in self._kept:
                         self._kept[name] = module
@@ -67,7 +67,8 @@ class Modules:
                             self._signatures[file] = signature(file)
 
 
-def _is_own(module: object) -> bool:
+def is_own(module: object) -> bool:
+    """Whether it is the author's, not installed."""
     file = getattr(module, "__file__", None)
     if file is None:
         file = next(iter(getattr(module, "__path__", ())), None)  # a package without an __init__

@@ -13,12 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from aiopool import script
-from aiopool.telling import ToolFailure
-from aiopool.toolserver._json import dumps, plain
 from aiopool.toolserver._modules import Modules, signature
 from aiopool.toolserver.program import Main, Program
-
-_OURS = (__file__,)
 
 
 @dataclass
@@ -82,21 +78,6 @@ async def _call_async(main: Any, arguments: Mapping[str, Any], wanted: Collectio
         return await main(**arguments)
     async with script.connection() as lent:
         return await main(**arguments, **dict.fromkeys(wanted, lent))
-
-
-def as_text(value: Any) -> str:
-    """What `main` returned: text as it is, all else as JSON. Raises `ToolFailure` for what has no form there."""
-    return value if isinstance(value, str) else dumps(plain(value, _other))
-
-
-def _other(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    if "__str__" not in {name for each in type(value).__mro__[:-1] for name in vars(each)}:
-        raise ToolFailure(
-            f"main() returned a {type(value).__name__}, which JSON has no form for: return dicts and lists"
-        )
-    return str(value)
 
 
 def status_of(exit_: SystemExit) -> int:

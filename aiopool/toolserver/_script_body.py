@@ -17,22 +17,13 @@ from aiopool.telling import ToolFailure
 from aiopool.toolserver._modules import signature
 from aiopool.toolserver.addresses import Address
 from aiopool.toolserver.environment import LONGEST, fits, inherited, of_arguments
-from aiopool.toolserver.processes import Child
+from aiopool.toolserver.output import as_object
 from aiopool.toolserver.program import Program
 from aiopool.toolserver.script import ScriptPlan
 from aiopool.toolserver.template import as_text
 from aiopool.toolserver.tool import Result
-from aiopool.toolserver.workers import (
-    ARGUMENTS,
-    STDERR_KEPT,
-    Outcome,
-    Slot,
-    SlotPool,
-    Worker,
-    WorkerError,
-    WorkerPool,
-    told,
-)
+from aiopool.toolserver.worker import ARGUMENTS, STDERR_KEPT, Outcome, Worker, WorkerError, told
+from aiopool.toolserver.workers import Slot, SlotPool, WorkerPool
 
 logger = logging.getLogger("aiopool")
 
@@ -128,11 +119,12 @@ class ProcessBody:
     async def _run(self, slot: Slot, argv: list[str], env: Mapping[str, str], stdin: str | None) -> Outcome:
         plan = self._plan
         try:
-            child = slot.child = Child(argv, env=env, cwd=plan.folder, stdin=stdin)
+            child = slot.start(argv, env, plan.folder, stdin)
         except OSError as exc:
             raise _not_started(plan, exc) from exc
-        child.stdout.begin(plan.max_output)
-        child.stderr.begin(STDERR_KEPT, keeps_end=True)
+        # A quick one has written all that it had to say by now.
+        child.stdout.keep(plan.max_output)
+        child.stderr.keep(STDERR_KEPT, keeps_end=True)
         await asyncio.wait((child.exited,), timeout=plan.timeout)
         if not child.exited.done():
             raise _too_long(plan)
@@ -237,7 +229,7 @@ def _result(outcome: Outcome, plan: ScriptPlan, tool: str, hide: Callable[[str],
     if size > kept:
         notice = f"[truncated: these are the first {kept} of {size} bytes; ask for less]"
         return Result(f"{text}\n{notice}")
-    return Result(text, structured=_as_object(text))
+    return Result(text, structured=as_object(text))
 
 
 def _complaint(outcome: Outcome, stderr: str) -> str:
@@ -250,18 +242,3 @@ def _complaint(outcome: Outcome, stderr: str) -> str:
 
 def _decoded(raw: bytes) -> str:
     return raw.decode(errors="replace").rstrip("\r\n")
-
-
-def _as_object(text: str) -> Mapping[str, Any] | None:
-    """What clients get as structured content: an object, if that is what it is."""
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        found = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

@@ -30,10 +30,11 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from aiopool import script
-from aiopool.errors import PoolError
+from aiopool.errors import PoolError, PoolUnavailable
 from aiopool.telling import ToolFailure, explain
-from aiopool.toolserver._running import Loaded, Scripts, as_text, call, flush, give_input, show, status_of
+from aiopool.toolserver._running import Loaded, Scripts, call, flush, give_input, show, status_of
 from aiopool.toolserver._surroundings import OWN_THREADS, Surroundings
+from aiopool.toolserver.output import as_text
 
 #: How long a script may take to end by itself after SIGTERM, in seconds.
 GRACE = 2.0
@@ -65,7 +66,7 @@ class Worker:
         try:
             self._open(**opening)
         except Exception as exc:
-            self._reply({"failed": explain(exc)})
+            self._reply(_cause(exc))
             return
         self._surroundings = Surroundings()
         self._reply({"ready": self._pid})
@@ -174,6 +175,12 @@ class Worker:
         raise SystemExit(128 + number)
 
 
+def _cause(error: Exception) -> dict[str, Any]:
+    """What the driver raised when the pool could not connect."""
+    cause = error.__cause__ if isinstance(error, PoolUnavailable) and error.__cause__ is not None else error
+    return {"failed": f"{type(cause).__module__}.{type(cause).__qualname__}", "words": str(cause)}
+
+
 def _is_told(error: BaseException) -> bool:
     """Whether there are better words for it than a traceback."""
     return isinstance(error, PoolError | ToolFailure) or type(error).__module__.startswith(("asyncpg.", "redis."))
@@ -199,12 +206,18 @@ class _Threads(ThreadPoolExecutor):
 
 async def _end_tasks() -> None:
     """Those that an async `main` has left behind, as `asyncio.run` does."""
-    own = asyncio.current_task()
-    left = [task for task in asyncio.all_tasks() if task is not own and not task.get_name().startswith("aiopool ")]
-    for task in left:
+    if _tasks() and script.current is not None:
+        await script.current.settle()  # they may be the driver's, which cancels a query on the server
+    for task in (left := _tasks()):
         task.cancel()
     if left:
         await asyncio.wait(left, timeout=GRACE)
+
+
+def _tasks() -> list[asyncio.Task[Any]]:
+    """All but this one and the pool's."""
+    own = asyncio.current_task()
+    return [task for task in asyncio.all_tasks() if task is not own and not task.get_name().startswith("aiopool ")]
 
 
 def _hold_on(lifeline: int, parent: int) -> None:
@@ -239,27 +252,28 @@ def serve(control: int, lifeline: int) -> None:
         worker.close()
 
 
-def run_once(argv: list[str]) -> int:
-    """One script, in a process of its own: `main` by the arguments' names, or by their order if nobody names them."""
-    file, *values = argv
+def run_once(file: str, *values: str) -> int:
+    """One script, in a process of its own: its `main`, by the names of the arguments; returns the exit status."""
     sys.argv = [file, *values]
     sys.path.insert(0, str(Path(file).parent))
     scripts = Scripts()
     try:
         loaded = scripts.read(os.path.abspath(file))
-    except (OSError, SyntaxError) as exc:
-        show(exc)
-        return 2
-    outline = loaded.program.main
-    if outline is None or ARGUMENTS not in os.environ:
-        show(RuntimeError(f"run it as `python {file}`: only a tool has arguments for its main"))
-        return 2
-    request = json.loads(os.environ.pop(ARGUMENTS))
-    value = call(scripts.main(loaded), outline, request["arguments"], request["extras"])
-    if outline.is_async:
-        value = asyncio.run(value)
-    if value is not None:
-        print(as_text(value))  # noqa: T201
+        outline = loaded.program.main
+        if outline is None or ARGUMENTS not in os.environ:
+            raise ToolFailure(f"only a tool has arguments for its main(): run `python {file}`")
+        request = json.loads(os.environ.pop(ARGUMENTS))
+        value = call(scripts.main(loaded), outline, request["arguments"], request["extras"])
+        if outline.is_async:
+            value = asyncio.run(value)
+        if value is not None:
+            print(as_text(value))  # noqa: T201
+    except Exception as exc:
+        if _is_told(exc):
+            print(explain(exc), file=sys.stderr)  # noqa: T201
+        else:
+            show(exc)
+        return 1
     return 0
 
 
@@ -267,4 +281,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--serve":
         serve(int(sys.argv[2]), int(sys.argv[3]))
     else:
-        sys.exit(run_once(sys.argv[1:]))
+        sys.exit(run_once(*sys.argv[1:]))

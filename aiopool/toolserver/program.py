@@ -15,6 +15,7 @@ from aiopool.configfile import suggest
 class Main:
     """The parameters of a script's `main`."""
 
+    positional: tuple[str, ...]
     required: tuple[str, ...]
     optional: tuple[str, ...]
     takes_any: bool
@@ -26,6 +27,8 @@ class Main:
 
     def problem(self, given: Collection[str]) -> str | None:
         """Why it cannot be called with exactly these keywords."""
+        if self.positional:
+            return f"takes {self.positional[0]!r} by its position only; remove the / from its parameters"
         for name in self.required:
             if name not in given:
                 return f"takes {name!r}, which is no parameter of this tool{suggest(name, given)}"
@@ -80,8 +83,8 @@ def _main(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Main:
     has_default = len(plain) - len(arguments.defaults)
     keywords = list(zip((each.arg for each in arguments.kwonlyargs), arguments.kw_defaults, strict=True))
     return Main(
+        positional=tuple(each.arg for each in arguments.posonlyargs),
         required=(
-            *(each.arg for each in arguments.posonlyargs),
             *plain[:has_default],
             *(name for name, default in keywords if default is None),
         ),
