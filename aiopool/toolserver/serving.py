@@ -33,9 +33,9 @@ KeepCurrent = Callable[["ToolServer"], AbstractAsyncContextManager[None]]
 Over = Callable[["Current", KeepCurrent], Awaitable[None]]
 
 #: Seconds that calls under way may take to end when the server does.
-GRACE = 5
-#: Seconds after which a server that should have ended is ended by force.
-DEADLINE = 15.0
+GRACE = 4
+#: Seconds after which a server that should have ended is ended by force; `docker stop` waits for ten.
+DEADLINE = 9.0
 
 
 class Failure(Exception):

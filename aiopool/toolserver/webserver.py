@@ -11,8 +11,8 @@ import uvicorn
 
 from aiopool.toolserver.app import App
 
-#: Clients' connections at once; those beyond get 503.
-MAX_CONNECTIONS = 2000
+#: Connections of clients at once, below what a process may usually have; those beyond get 503.
+MAX_CONNECTIONS = 500
 
 
 async def run(app: App, listener: socket.socket, grace: int) -> None:
