@@ -208,8 +208,6 @@ class _Reading:
             environment=values.get("environment", {}),
         )
         plan = module.read(section, head) if module else None
-        if plan is None and not self._document.is_refused(section.path):
-            section.refuse("cannot be read", key or "name")  # pragma: no cover - a reader that does not say why
         if name is None:
             return None
         return Tool(name, values.get("description") or name, parameters, plan or _Unread(), timeout, pool)
@@ -232,6 +230,9 @@ class _Reading:
             near = [key for key in section.data if key not in _TOOL_KEYS and "mean" in suggest(key, BODIES)]
             if not near:  # it is refused with a better word
                 section.refuse(f"does nothing; write one of {', '.join(f'`{key}:`' for key in BODIES)}")
+        elif not section.data[written[0]]:
+            section.refuse("is empty; write what the tool does", written[0])
+            return None
         return written[0] if len(written) == 1 else None
 
     def _pool(self, section: Section, key: str | None, name: str | None, kinds: Mapping[str, str | None]) -> str | None:

@@ -94,8 +94,8 @@ def test_the_head_of_a_tool_says_what_its_body_may_want_to_know(read: Read, stan
           timeout: 2m
           environment: {A: text, B: 5, C: '${WORD}', D: 1.5}
           parameters: [{name: a}]
-          script: {}
-        - {name: two, script: {}}
+          script: {command: x}
+        - {name: two, script: x}
         """,
         ENV | {"WORD": "w"},
     )
@@ -274,6 +274,7 @@ TOOL = "tools: [{name: a, sql: x, %s}]\npools: {database: {}}"
         ("tools: [null]", "tools[0]: has no `name`"),
         ("tools: [{name: a}]", "tools[0]: does nothing; write one of `sql:`, `redis:`, `http:`, `python:`, `script:`"),
         ("tools: [{name: a, scrpt: x}]", "tools[0].scrpt: is not known here; did you mean 'script'?"),
+        ("tools: [{name: a, script: null}]", "tools[0].script: is empty; write what the tool does"),
         ("tools: [{name: a, sql: x, http: y}]", "tools[0].http: says what the tool does, as sql does; remove one"),
         ("tools: [{script: x}]", "tools[0]: has no `name`; add one"),
         ("tools: [{name: 'a b', script: x}]", "tools[0].name: must be 1 to 128 ASCII letters"),
