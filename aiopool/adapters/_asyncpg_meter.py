@@ -32,17 +32,17 @@ class Meter(asyncio.Protocol):
         self._is_over = True
         self._leave_if_over()
 
-    def _leave_if_over(self) -> None:
+    def _leave_if_over(self) -> bool:
         # What is left of a cancelled query's answer still comes when its caller is gone, and is as large.
-        is_closed = self._connection.is_closed()
-        if self._is_over and not is_closed and not is_cancelling(self._connection):
+        is_over = self._is_over and not self._connection.is_closed() and not is_cancelling(self._connection)
+        if is_over:
             self._transport.set_protocol(self._protocol)
+        return is_over
 
     def data_received(self, data: bytes) -> None:
         self._left -= len(data)
-        if self._left >= 0:
+        if self._leave_if_over() or self._left >= 0:
             self._protocol.data_received(data)
-            self._leave_if_over()
         elif not self.is_exceeded:
             self.is_exceeded = True
             self._connection.terminate()

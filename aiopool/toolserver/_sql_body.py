@@ -20,7 +20,7 @@ from aiopool.lease import Lease
 from aiopool.telling import ToolFailure
 from aiopool.toolserver._sql_rows import Rows, of_command
 from aiopool.toolserver._sql_rules import refuse_written
-from aiopool.toolserver._sql_values import as_parameter
+from aiopool.toolserver._sql_values import as_parameter, misfit
 from aiopool.toolserver.tool import Result
 
 if TYPE_CHECKING:
@@ -125,23 +125,33 @@ class SqlBody:
                     f"the rows are too large: more than {most} bytes came, and the query was stopped; select fewer "
                     "rows or columns, or parts of them, as with left(column, 1000)"
                 ) from exc
-        # What only reads has nothing to commit, and something to undo: settings, temporary tables.
-        await connection.execute("ROLLBACK" if plan.is_read_only else "COMMIT", timeout=timeout)
+        if plan.is_read_only:
+            # Nothing to commit, and something to undo: settings, temporary tables.
+            await connection.execute("ROLLBACK", timeout=timeout)
+            return result
+        try:
+            await connection.execute("COMMIT", timeout=timeout)
+        except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as exc:
+            raise ToolFailure(
+                "the connection was lost while the changes were being committed: look whether they were made before "
+                "you try again"
+            ) from exc
         return result
 
     async def _query(self, connection: Connection, text: str, arguments: Mapping[str, Any], timeout: float) -> Result:
         plan = self._plan
-        # Always the extended protocol, which takes one statement; and a statement without a name, which is not kept.
-        statement = await connection.prepare(text, name="", timeout=timeout)
-        types = statement.get_parameters()
-        if len(types) != len(plan.names):
-            raise ToolFailure("the statement has parameters such as $1: write their values into it")
-        values = [
-            as_parameter(arguments.get(name), its_type.name, name)
-            for name, its_type in zip(plan.names, types, strict=True)
-        ]
-        columns = statement.get_attributes()
+        types: tuple[Any, ...] = ()
         try:
+            # Always the extended protocol, which takes one statement; and one without a name, which is not kept.
+            statement = await connection.prepare(text, name="", timeout=timeout)
+            types = statement.get_parameters()
+            if len(types) != len(plan.names):
+                raise ToolFailure("the statement has parameters such as $1: write their values into it")
+            values = [
+                as_parameter(arguments.get(name), its_type.name, name)
+                for name, its_type in zip(plan.names, types, strict=True)
+            ]
+            columns = statement.get_attributes()
             if not columns:
                 await statement.fetch(*values, timeout=timeout)
                 return of_command(statement.get_statusmsg())
@@ -155,10 +165,13 @@ class SqlBody:
             number = re.match(r"invalid input for query argument \$(\d+)", str(exc))
             if number is None or getattr(exc, "severity", None):  # the server's own word
                 raise
-            name, type_name = plan.names[int(number[1]) - 1], types[int(number[1]) - 1].name
+            place = int(number[1]) - 1
+            raise misfit(plan.names[place], types[place].name) from exc
+        except (asyncpg.UnsupportedClientFeatureError, asyncpg.InternalClientError) as exc:
+            logger.info("tool %r: %s", self._tool, exc)
             raise ToolFailure(
-                f"argument {name} is of type {type_name}, which takes no such value: in the statement, write "
-                f":{name}::text::{type_name}"
+                "the result has a column of a type that cannot be given here, such as a whole row or anyarray: select "
+                "the columns that you want by their names, and cast that one to text"
             ) from exc
         except (ValueError, OverflowError) as exc:
             raise ToolFailure(

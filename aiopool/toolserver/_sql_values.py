@@ -161,6 +161,16 @@ def as_parameter(value: Any, type_name: str, name: str) -> Any:
     raise ToolFailure(f"argument {name} is for a value of type {type_name}: it {problem}")
 
 
+def misfit(name: str, type_name: str) -> ToolFailure:
+    """For a value that the driver refuses in its turn."""
+    if type_name.removesuffix("[]") in _CONVERTERS:
+        return ToolFailure(f"argument {name} is for a value of type {type_name}: it does not fit into one")
+    return ToolFailure(
+        f"argument {name} is of type {type_name}, which takes no such value: in the statement, write "
+        f":{name}::text::{type_name}"
+    )
+
+
 def _converted(value: Any, type_name: str) -> Any:
     if value is None:
         return None

@@ -214,6 +214,30 @@ async def test_rows_without_end_cost_no_more_than_those_that_are_wanted(owner: D
     assert '"row_count": 200, "truncated": true' in answer
 
 
+async def test_rows_without_columns_are_rows_too(owner: DatabasePool) -> None:
+    assert "too large" in await told(written(owner)(query="select from generate_series(1, 2000000)"))
+
+
+async def test_a_session_that_ends_itself_ends_no_other_call(owner: DatabasePool) -> None:
+    assert "was lost" in await told(written(owner)(query="select pg_terminate_backend(pg_backend_pid())"))
+    cancelled = "select pg_cancel_backend(pg_backend_pid()), pg_sleep(5)"
+    assert "user request" in await told(written(owner)(query=cancelled))
+    assert (await told(written(owner)(query="select 1 as a"))).startswith("DONE")
+
+
+async def test_a_bound_on_bytes_ends_with_the_call_even_if_that_was_given_up(
+    postgres: embedded.PostgresServer,
+) -> None:
+    async with DatabasePool(postgres.dsn, PoolConfig(min_size=0, max_size=1), name="database") as database:
+        query = "select repeat(repeat('x', 1000), 7500), 1 union all select 'x', 1 from pg_sleep(20)"
+        calling = asyncio.create_task(told(written(database, timeout=20)(query=query)))
+        await asyncio.sleep(0.3)
+        calling.cancel()
+        await asyncio.wait([calling])
+        large = await database.fetchval("select repeat(repeat('x', 1000), 20000)")
+        assert len(large) == 20_000_000
+
+
 async def test_whoever_gives_up_leaves_nothing_running(owner: DatabasePool) -> None:
     calling = asyncio.create_task(told(written(owner)(query="select pg_sleep(20), 'given up'")))
     query = "select count(*) from pg_stat_activity where query like '%given up%' and pid <> pg_backend_pid()"

@@ -206,6 +206,8 @@ UNFIT = [
     ("text", "a\0b", "U+0000"),
     ("text", "\ud800", "no text that can be sent"),
     ("int4[]", "1", "must be an array"),
+    ("numeric", "1e999999999", "it does not fit into one"),
+    ("timestamptz", "0001-01-01T00:00:00+23:59", "it does not fit into one"),
     ("point", "(1,2)", "is of type point, which takes no such value: in the statement, write :v::text::point"),
     ("int4range", "[1,2)", "write :v::text::int4range"),
 ]
@@ -234,6 +236,13 @@ async def test_a_text_can_be_cast_to_any_type_in_the_statement(database: Databas
 )
 async def test_what_python_cannot_hold_is_told_with_its_remedy(database: DatabasePool, text: str) -> None:
     assert "cast it to text" in await told(written(database)(query=text))
+
+
+@pytest.mark.parametrize("text", ["select c from pg_class c", "table pg_attribute", "table pg_stats"])
+async def test_what_the_driver_cannot_read_is_told_with_its_remedy(database: DatabasePool, text: str) -> None:
+    before = await database.fetchval("select pg_backend_pid()")
+    assert "cast that one to text" in await told(written(database)(query=text))
+    assert await database.fetchval("select pg_backend_pid()") == before
 
 
 async def test_no_more_rows_than_wanted_are_made_and_the_model_is_told(database: DatabasePool) -> None:
