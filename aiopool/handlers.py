@@ -178,25 +178,27 @@ def _resolved(handler: Handler[Any], hints: Mapping[str, Any]) -> dict[str, Any]
 
 # -- what a framework is told
 
-_TOOL_ERRORS = ("mcp.server.mcpserver.exceptions", "fastmcp.exceptions", "mcp.server.fastmcp.exceptions")
+#: Where they keep the errors that they show: of tools, and of resources.
+_SHOWN_ERRORS = ("mcp.server.mcpserver.exceptions", "fastmcp.exceptions", "mcp.server.fastmcp.exceptions")
 #: Whose exceptions mean something to whoever called the handler: a protocol error, an answer of 404.
 _FRAMEWORKS = frozenset({"mcp", "fastmcp", "starlette", "fastapi"})
 
 
 def _for_the_model(exc: Exception, manager: Manager, name: str) -> Exception | None:
     """The exception whose text the framework shows to the model; None if this one is to go on as it is."""
-    kinds = tuple(sys.modules[module].ToolError for module in _TOOL_ERRORS if module in sys.modules)
+    shown = [sys.modules[module] for module in _SHOWN_ERRORS if module in sys.modules]
+    kinds = tuple(kind for module in shown for kind in (module.ToolError, module.ResourceError))
     if not kinds or any(kind.__module__.partition(".")[0] in _FRAMEWORKS for kind in type(exc).__mro__):
         return None
     text = explain(exc)
     own_name = getattr(manager.pools.get(name), "name", name)
     if own_name != name:  # the one that it was registered under says more
         text = text.replace(f"pool {own_name!r}", f"pool {name!r}")
-    error: Exception = _tool_error(kinds)(text)
+    error: Exception = _told(kinds)(text)
     return error
 
 
 @functools.cache
-def _tool_error(kinds: tuple[type[Exception], ...]) -> type[Exception]:
-    """A `ToolError` for each of the frameworks that are in use, for who calls is not known."""
-    return kinds[0] if len(kinds) == 1 else type("ToolError", kinds, {})
+def _told(kinds: tuple[type[Exception], ...]) -> type[Exception]:
+    """An error of each of these kinds, for it is not known who calls the handler, nor as what."""
+    return type("ToolError", kinds, {"__module__": __name__})

@@ -89,6 +89,11 @@ async def fastmcp() -> None:
         server.tool(pools.leased("database")(leased))
         server.tool(depending)
 
+        async def page(connection: asyncpg.Connection) -> str:
+            return str(await ask("select nam from pg_tables", connection))
+
+        server.resource("page://one")(pools.leased("database")(page))
+
         async with Client(server) as client, Client(server):
             shown = {tool.name: sorted(tool.input_schema["properties"]) for tool in await client.list_tools()}
             expect("schemas without the connection", shown, {"leased": ["query"], "depending": ["query"]})
@@ -99,6 +104,8 @@ async def fastmcp() -> None:
                     return result.is_error, result.content[0].text
 
                 await tell(call, pools, name)
+            told = await asyncio.gather(client.read_resource("page://one"), return_exceptions=True)
+            expect("a resource tells what went wrong", "(SQLSTATE 42703, at character 8)" in str(told[0]), True)
             slow = asyncio.create_task(client.call_tool("leased", {"query": "select count(pg_sleep(20))"}))
             await asyncio.sleep(0.3)
             expect("a lease during a call", pools.stats()["database"]["in_use"], 1)
@@ -138,10 +145,8 @@ async def fastapi() -> None:
                     expect(f"{page} answers", (answers[0].status_code, answers[0].text), (200, "3"))
                     expect(f"{page} refuses", answers[1].status_code, 404)
                     async with pools.get("database").connection():
-                        try:
-                            await client.get(page, params={"number": 3})
-                        except PoolTimeout as exc:
-                            expect(f"{page} leaves errors as they are", exc.phase, "wait")
+                        told = await asyncio.gather(client.get(page, params={"number": 3}), return_exceptions=True)
+                        expect(f"{page} leaves errors as they are", type(told[0]), PoolTimeout)
             names = {
                 page: [each["name"] for each in app.openapi()["paths"][page]["get"]["parameters"]]
                 for page in ("/leased", "/depending")
@@ -173,6 +178,12 @@ async def mcp1() -> None:
             await tell(call, pools, "leased")
             await other.call_tool("leased", {"query": "select 1"})
             expect("two clients, two enters, one connection", pools.stats()["database"]["opened"], 1)
+
+        async with pools.lifespan():
+            for _ in range(3):
+                async with connected(server._mcp_server) as client:
+                    await client.call_tool("leased", {"query": "select 1"})
+            expect("sessions in turn, in a lifespan around them: one more", pools.stats()["database"]["opened"], 2)
 
 
 def installed(name: str) -> str:

@@ -215,6 +215,27 @@ async def test_what_is_nobodys_business_is_masked_and_logged_under_an_id(
     assert not any("xyzzy" in line for line in others)
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_resource_tells_what_went_wrong_too(manager: PoolManager, mode: Any) -> None:
+    server: MCPServer[Any] = MCPServer("resources", lifespan=manager.lifespan)
+
+    @server.resource("tables://{schema}")
+    @manager.leased("database")
+    async def tables(schema: str, connection: asyncpg.Connection) -> str:
+        return str(await connection.fetchval("select count(*) from pg_tables where schemaname = $1", schema))
+
+    @server.resource("nothing://here")
+    @manager.leased("database")
+    async def nothing(connection: asyncpg.Connection) -> str:
+        return str(await connection.fetchval("select nam from pg_tables"))
+
+    async with Client(server, mode=mode) as client:
+        (content,) = (await client.read_resource("tables://pg_catalog")).contents
+        assert int(content.text) > 50  # type: ignore[union-attr]
+        with pytest.raises(MCPError, match=r'column "nam" does not exist \(SQLSTATE 42703, at character 8\)'):
+            await client.read_resource("nothing://here")
+
+
 async def test_a_database_that_is_gone_is_told_without_its_address() -> None:
     manager = PoolManager()
     with socket.socket() as nobody:
