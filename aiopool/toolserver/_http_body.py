@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
 import zlib
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from aiopool.toolserver._http_extract import follow
 from aiopool.toolserver._http_url import is_named_privately
 from aiopool.toolserver._json import dumps, loads
 from aiopool.toolserver.template import Template
-from aiopool.toolserver.tool import Result
+from aiopool.toolserver.tool import MAX_BYTES, Result
 
 if TYPE_CHECKING:
     from aiopool.toolserver.http import HttpPlan
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 #: The pool of all tools that name none.
 SHARED = "http-tools"
 MAX_REDIRECTS = 5
+#: In bytes: what a result says beside the answer.
+AROUND = 500
 #: What is told of the body of an answer that is an error, in characters.
 EXCERPT = 2000
 
 _NOT_IN_A_HEADER = re.compile(r"[^\x20-\x7e]")
+_NOT_FOR_TEXTS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined"})
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -133,7 +137,7 @@ class HttpBody:
 
     async def _told(self, response: httpx.Response) -> Result:
         plan = self._plan
-        body, is_cut = await _read(response, plan.max_bytes)
+        body, is_cut = await _read(response, min(plan.max_bytes, MAX_BYTES - AROUND))
         media_type = response.headers.get("content-type", "")
         text = _decoded(body, response.charset_encoding, is_cut=is_cut)
         status = f"HTTP {response.status_code} {_phrase(response.status_code)}".rstrip()
@@ -156,9 +160,7 @@ class HttpBody:
                 ) from exc
             return Result(value if isinstance(value, str) else dumps(value), value if isinstance(value, dict) else None)
         if is_cut:
-            return Result(
-                f"{text}\n[truncated: these are the first {plan.max_bytes} bytes of the answer; ask for less]"
-            )
+            return Result(f"{text}\n[truncated: these are the first {len(body)} bytes of the answer; ask for less]")
         try:
             value = loads(text)
         except ValueError:
@@ -201,10 +203,14 @@ async def _read(response: httpx.Response, most: int) -> tuple[bytes, bool]:
 
 
 def _decoded(body: bytes, charset: str | None, *, is_cut: bool) -> str | None:
-    """As text; None if it is none."""
+    """As text; None if it is none, or in no encoding that texts are sent in: some take quadratic time."""
     try:
-        return body.decode(charset or "utf-8", errors="ignore" if is_cut and not charset else "strict")
-    except (UnicodeDecodeError, LookupError):
+        codec = codecs.lookup(charset or "utf-8").name
+        return None if codec in _NOT_FOR_TEXTS else body.decode(codec)
+    except UnicodeDecodeError as exc:
+        is_through_a_character = is_cut and exc.start >= len(body) - 4
+        return _decoded(body[: exc.start], charset, is_cut=False) if is_through_a_character else None
+    except (UnicodeError, LookupError):
         return None
 
 

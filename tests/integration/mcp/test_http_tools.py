@@ -203,6 +203,12 @@ async def test_an_answer_that_is_no_text_is_told_by_its_type_and_size(peer: Peer
         await tool(pools, url=f"{peer.url}/a")()
     peer.answer("/b", "ä".encode("latin-1"), Content_Type="text/plain; charset=latin-1")
     assert (await tool(pools, url=f"{peer.url}/b")()).text == "ä"
+    peer.answer("/c", "ä" * 100, Content_Type="text/plain; charset=utf-16")
+    assert (await tool(pools, url=f"{peer.url}/c", max_bytes=101)()).text.startswith("꓃" * 50)
+    for charset in ("punycode", "rot13", "base64", "nothing", "idna", "unicode_escape", "undefined", "\x7f"):
+        peer.answer("/d", "-a" * 200_000, Content_Type=f"text/plain; charset={charset}")
+        with pytest.raises(ToolFailure, match="no text, but 400000 bytes"):
+            await tool(pools, url=f"{peer.url}/d")()
 
 
 async def test_a_server_that_does_not_answer_is_left_in_time(peer: Peer, pools: PoolManager) -> None:
