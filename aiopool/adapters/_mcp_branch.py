@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -48,6 +49,8 @@ class Branch:
         self._limits = config
         self._factory_of = factory_of
         self._callers = 0
+        #: What is being opened: done when that has ended, and until when it may take.
+        self._openings: dict[asyncio.Future[None], float] = {}
         self.sessions: dict[Session, PooledConnection[Session]] = {}
         self.pool: ConnectionPool[Session] = ConnectionPool(
             self._open,
@@ -85,16 +88,29 @@ class Branch:
         stats = self.pool.stats()
         return not (stats["size"] or stats["opening"] or self._callers)
 
+    async def close(self, timeout: float | None) -> None:
+        """As the pool's own, but not in the midst of giving up an opening: it would cancel that, and so undo it."""
+        loop = asyncio.get_running_loop()
+        openings = [(opening, due) for opening, due in self._openings.items() if opening.get_loop() is loop]
+        if late := [opening for opening, due in openings if due <= loop.time()]:
+            await asyncio.wait(late, timeout=ENDING)
+        await self.pool.close(timeout)
+
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Session]:
-        room, session = self._room, None
+        loop, limits, room, session = asyncio.get_running_loop(), self._limits, self._room, None
         await room.enter(self)
+        opening = loop.create_future()
+        self._openings[opening] = loop.time() + limits.open_timeout
         try:
             made = called(self._factory_of(self.key.server), self.key.identity)
-            async with opened(made, self._limits.open_timeout, self._limits.close_timeout) as session:
+            async with opened(made, limits.open_timeout, limits.close_timeout) as session:
+                del self._openings[opening]
                 yield session
         finally:
             room.leave(session)
+            self._openings.pop(opening, None)
+            opening.set_result(None)
 
     def _heed(self, event: events.Event) -> None:
         if isinstance(event, events.Opened):

@@ -141,7 +141,7 @@ class Branches:
         if self.loop is not loop and not self.loop.is_closed():
             self.is_closed = before
             raise self.refusals.wrong_loop(is_closed=False)
-        await asyncio.gather(*(branch.pool.close(timeout) for branch in self._branches.values()))
+        await asyncio.gather(*(branch.close(timeout) for branch in self._branches.values()))
         if closing := [task for task in self._closing - {asyncio.current_task()} if task.get_loop() is loop]:
             await asyncio.wait(closing)
         for branch in list(self._branches.values()):

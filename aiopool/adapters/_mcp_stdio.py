@@ -70,7 +70,7 @@ class StdioFactory:
                 await keeper.last_words()
                 raise
             finally:
-                keeper.is_needed = False
+                keeper.dismiss()
 
     def _look_for_command(self) -> None:
         command, path = self._argv[0], (self._env or os.environ).get("PATH", os.environ.get("PATH"))
@@ -113,8 +113,8 @@ class Keeper:
         self._pid: int | None = None
         #: Why the server is no more.
         self._ended: asyncio.Future[Exception] = self._loop.create_future()
-        #: If it ends now, its session does.
-        self.is_needed = True
+        #: If the server ends now, its session does.
+        self._is_needed = True
 
     def __enter__(self) -> Keeper:
         self._loop.add_reader(self._ours, self._hear)
@@ -138,8 +138,17 @@ class Keeper:
     async def watch(self) -> None:
         """Raises when the server has ended that was needed."""
         await asyncio.wait((self._ended,))
-        if self.is_needed:
+        if self._is_needed:
             raise self._ended.result()
+
+    def dismiss(self) -> None:
+        """From now on the server is the keeper's alone, and has a few seconds left, whatever becomes of our task.
+
+        A cancellation in the midst of what the SDK does to end it would end that instead.
+        """
+        self._is_needed = False
+        with suppress(OSError):
+            self._ours.shutdown(socket.SHUT_WR)
 
     async def last_words(self) -> None:
         with anyio.move_on_after(_LAST_WORDS, shield=True):

@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("mcp")
 
+from mcp import Client, StdioServerParameters
+
 from aiopool import PoolClosed, PoolConfig, PoolTimeout, PoolUnavailable
 from aiopool.adapters.mcp import MCPSessionPool, stdio
 
@@ -201,6 +203,31 @@ async def test_a_server_that_never_answers_is_given_up():
         with pytest.raises(PoolUnavailable) as caught:
             await pool.call_tool("plain", "pid")
         assert "open_timeout=0.3s" in str(caught.value.__cause__)
+
+
+async def test_a_pool_may_close_in_the_midst_of_giving_up_servers_that_will_not_end():
+    arguments = ["-S", PLAIN, "mute", "deaf"]
+    servers = {
+        "kept": stdio(sys.executable, *arguments),
+        "by the SDK": lambda: Client(StdioServerParameters(command=sys.executable, args=arguments)),
+    }
+    pool = MCPSessionPool(servers, config=PoolConfig(open_timeout=0.3, close_timeout=1))
+    calls = [asyncio.create_task(pool.call_tool(server, "pid")) for server in servers]
+    await asyncio.sleep(0.8)
+    await pool.close(timeout=0)
+    assert all(isinstance(call.exception(), PoolClosed | PoolUnavailable) for call in calls)
+
+
+async def test_a_server_that_has_stopped_keeps_nobody_waiting_and_is_replaced():
+    config = PoolConfig(max_size=1, validate_after=0.1, validate_timeout=0.3, close_timeout=1)
+    async with pool_of(config=config) as pool:
+        pid = await pid_of(pool)
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            await pool.call_tool("plain", "pid", timeout=0.2)
+        await asyncio.sleep(0.2)
+        assert await pid_of(pool) != pid
+        assert not lives(pid)
 
 
 @pytest.mark.parametrize("step", range(0, 60, 4))
