@@ -39,8 +39,7 @@ _TOOL_KEYS = {
     "description": TEXT,
     "pool": TEXT,
     "timeout": SECONDS,
-    # Gantz takes any scalar for text.
-    "environment": ValueType("a table of texts", lambda value: _texts(value)),
+    "environment": ValueType("a table of texts (put yes, true and 1.10 into quotes)", lambda value: _texts(value)),
 }
 
 
@@ -101,7 +100,11 @@ def read_file(
     """
     environment = os.environ if env is None else env
     try:
-        return _Reading(read_document(source), environment, may_lack=embedded or listing, listing=listing).result()
+        document = read_document(source)
+        try:
+            return _Reading(document, environment, may_lack=embedded or listing, listing=listing).result()
+        except RecursionError:
+            document.fail("is nested too deeply; write it out flat")
     except PoolConfigError as exc:
         # A debugger shows what frames hold: here every value, and the environment.
         error = without_tracebacks(exc)
@@ -285,9 +288,9 @@ def _own_timeout(section: Section, key: str | None) -> float:
 
 
 def _items(data: Any) -> Iterator[tuple[KeyPath, Any]]:
-    """What a file consists of: its server, each pool, each tool."""
+    """What a file consists of: what stands at its top, each pool, each tool."""
     sections = data if isinstance(data, Mapping) else {}
-    yield ("server",), sections.get("server")
+    yield from (((key,), sections.get(key)) for key in ("server", *_FILE_KEYS))
     if isinstance(pools := sections.get("pools"), Mapping):
         yield from ((("pools", str(name)), keys) for name, keys in pools.items())
     if isinstance(tools := sections.get("tools"), list):
@@ -312,9 +315,6 @@ def _header(value: Any) -> str:
 def _texts(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise ValueError
-    plain = {
-        key: str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item
-        for key, item in value.items()
-    }
-    texts: dict[str, str] = TABLE.parse(plain)
+    # Of a whole number it is clear how it was written, nearly always.
+    texts: dict[str, str] = TABLE.parse({key: str(item) if type(item) is int else item for key, item in value.items()})
     return texts

@@ -42,6 +42,8 @@ KEYWORDS: dict[str, tuple[str, ...]] = {
     "required": ("object",),
     "additionalProperties": ("object",),
 }
+#: Levels; validators take many frames of Python's stack for each.
+_DEEPEST = 32
 _PAIRS: tuple[tuple[str, str], ...] = (("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems"))
 
 Path = tuple[str | int, ...]
@@ -71,6 +73,9 @@ def is_of(schema: Mapping[str, Any], name: str) -> bool:
 
 def problems(schema: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """What is wrong with a schema, and where; no value is quoted."""
+    if _is_deep(schema):
+        yield path, f"is nested more than {_DEEPEST} levels deep; write it out flat"
+        return
     try:
         json.dumps(schema, allow_nan=False)
     except (ValueError, TypeError):
@@ -85,6 +90,16 @@ def problems(schema: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
         yield where, f"is no valid JSON Schema{wanted}"
         return
     yield from _problems(schema, path)
+
+
+def _is_deep(value: Any) -> bool:
+    layer = [value]
+    for _ in range(_DEEPEST):
+        parents = [each for each in layer if isinstance(each, Mapping | list)]
+        if not parents:
+            return False
+        layer = [item for each in parents for item in (each.values() if isinstance(each, Mapping) else each)]
+    return True
 
 
 def _problems(schema: Any, path: Path) -> Iterator[tuple[Path, str]]:

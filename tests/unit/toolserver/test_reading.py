@@ -92,7 +92,7 @@ def test_the_head_of_a_tool_says_what_its_body_may_want_to_know(read: Read, stan
           description: What it does
           pool: mine
           timeout: 2m
-          environment: {A: text, B: 5, C: '${WORD}', D: 1.5}
+          environment: {A: text, B: 5, C: '${WORD}'}
           parameters: [{name: a}]
           script: {command: x}
         - {name: two, script: x}
@@ -102,7 +102,7 @@ def test_the_head_of_a_tool_says_what_its_body_may_want_to_know(read: Read, stan
     one, two = standin.heads["one"], standin.heads["two"]
     assert (one.pool, one.pool_kind, one.timeout, one.folder) == ("mine", "redis", 120, tmp_path)
     assert one.kinds == {"database": "postgres", "mine": "redis"}
-    assert one.environment == {"A": "text", "B": "5", "C": "w", "D": "1.5"}
+    assert one.environment == {"A": "text", "B": "5", "C": "w"}
     assert one.parameters.names == ("a",)
     assert (two.pool, two.pool_kind, two.timeout, two.environment) == (None, None, 30, {})
     assert file.tools["one"].description == "What it does"
@@ -203,7 +203,7 @@ name = "p"
         read_file(file, ENV)
     assert [line.split("x.toml:")[1] for line in str(caught.value).split("\n")[1:]] == [
         "12: tools[1].parameters[0].faults: is not known here; did you mean 'default'?",
-        "13: tools[1].environment: must be a table of texts, not a table",
+        "13: tools[1].environment: must be a table of texts (put yes, true and 1.10 into quotes), not a table",
     ]
 
 
@@ -212,6 +212,7 @@ name = "p"
 
 def test_tools_are_listed_without_addresses_and_variables(read: Read) -> None:
     text = """
+        name: '${NAME}'
         server: {token: '${TOKEN}', port: '${PORT}'}
         pools: {database: {}, redis: {url: '${MY_REDIS}', max_size: '${SIZE}'}, api: {base_url: '${API}'}}
         tools:
@@ -291,6 +292,11 @@ TOOL = "tools: [{name: a, sql: x, %s}]\npools: {database: {}}"
         (TOOL % "read_onli: true", "tools[0].read_onli: is not known here; did you mean 'read_only'?"),
         (TOOL % "environment: [a]", "tools[0].environment: must be a table of texts"),
         (TOOL % "environment: {a: [b]}", "tools[0].environment: must be a table of texts"),
+        (
+            TOOL % "environment: {a: 1.10}",
+            "tools[0].environment: must be a table of texts (put yes, true and 1.10 into",
+        ),
+        (TOOL % "environment: {a: yes}", "tools[0].environment: must be a table of texts"),
         (TOOL % "description: '${NOPE}'", "tools[0].description: the environment variable NOPE is not set"),
         (TOOL % "inputSchema: {}", "tools[0].inputSchema: is not known here; write the parameters as a list"),
         (TOOL % "cache: {ttl: 5}", "tools[0].cache: is not known here; results are not cached"),
@@ -338,6 +344,15 @@ tools:
     )
     lines = [line.split(":")[1] for line in message.split("\n")[1:]]
     assert lines == ["2", "3", "4", "5", "8", "9", "10", "11", "13"]
+
+
+@pytest.mark.parametrize("key", ["items", "default", "properties"])
+@pytest.mark.parametrize("levels", [40, 150, 300, 1000])
+def test_what_is_nested_beyond_sense_is_refused(refused: Refused, key: str, levels: int) -> None:
+    nested = "{items: " * levels + "{}" + "}" * levels
+    text = "tools: [{name: a, script: x, parameters: [{name: p, type: array, %s: %s}]}]"
+    message = refused(text % (key, nested))
+    assert "deep" in message or "default: does not fit" in message
 
 
 def test_an_unknown_pool_is_told_once_and_so_is_a_wrong_one(refused: Refused) -> None:
