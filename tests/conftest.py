@@ -22,6 +22,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="what tests on servers run on")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """What `-n auto` means here: 0 is this process alone, which begins at once and can be debugged."""
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    # On servers that were given, tables and names of one process would disturb the other.
+    are_servers_given = any(os.environ.get(name) for name in ("DATABASE_URL", "REDIS_URL"))
+    return min(os.cpu_count() or 1, 4) if is_whole and not are_servers_given else 0
+
+
 class OnUvloop:
     """Where no `conftest.py` further down has loops of its own, and in the programs of `tests/storms`."""
 

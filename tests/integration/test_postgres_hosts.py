@@ -24,13 +24,14 @@ from tests.stopwatch import Stopwatch
 SMALL = PoolConfig(min_size=1, max_size=4, open_timeout=4, backoff_max=0.3, unavailable_after=20, acquire_timeout=20)
 
 
-@pytest_asyncio.fixture
+# Whoever breaks one of the two mends it.
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def primary() -> AsyncIterator[embedded.PostgresServer]:
     async with embedded.postgres(private=True, settings=SETTINGS) as server:
         yield server
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def follower(primary: embedded.PostgresServer) -> AsyncIterator[Standby]:
     async with standby(primary) as server:
         yield server
@@ -99,15 +100,21 @@ class TestWhichHost:
         async with DatabasePool(url(follower, primary), SMALL) as db:
             assert await port(db) == follower.port
         await follower.stop()
-        async with DatabasePool(url(follower, primary), SMALL) as db:
-            assert await port(db) == primary.port
+        try:
+            async with DatabasePool(url(follower, primary), SMALL) as db:
+                assert await port(db) == primary.port
+        finally:
+            await follower.start()
 
     async def test_without_a_standby_prefer_standby_takes_the_primary(
         self, primary: embedded.PostgresServer, follower: Standby
     ) -> None:
         await follower.stop()
-        async with DatabasePool(url(follower, primary), SMALL, target_session_attrs="prefer-standby") as db:
-            assert await port(db) == primary.port
+        try:
+            async with DatabasePool(url(follower, primary), SMALL, target_session_attrs="prefer-standby") as db:
+                assert await port(db) == primary.port
+        finally:
+            await follower.start()
 
     def test_a_target_that_is_none_is_refused(self) -> None:
         with pytest.raises(
@@ -146,13 +153,15 @@ class TestWhichHost:
 
 
 class TestFailover:
-    async def test_after_the_primarys_crash_the_pool_finds_the_promoted_standby_by_itself(
-        self, primary: embedded.PostgresServer, follower: Standby
-    ) -> None:
+    async def test_after_the_primarys_crash_the_pool_finds_the_promoted_standby_by_itself(self) -> None:
         config = PoolConfig(
             min_size=2, max_size=4, open_timeout=4, backoff_max=0.3, unavailable_after=20, acquire_timeout=20
         )
-        async with DatabasePool(url(primary, follower), config, target_session_attrs="read-write") as db:
+        async with (
+            embedded.postgres(private=True, settings=SETTINGS) as primary,
+            standby(primary) as follower,
+            DatabasePool(url(primary, follower), config, target_session_attrs="read-write") as db,
+        ):
             await db.execute("create table ledger (id int primary key)")
             await follower.catch_up()
             lost: list[BaseException] = []
@@ -220,11 +229,12 @@ class TestFailover:
                 assert await db.check() == 1
             assert await db.fetchval("select 2", timeout=10) == 2
 
-    async def test_a_promoted_standby_is_left_by_a_pool_that_only_reads(
-        self, primary: embedded.PostgresServer, follower: Standby
-    ) -> None:
+    async def test_a_promoted_standby_is_left_by_a_pool_that_only_reads(self, primary: embedded.PostgresServer) -> None:
         config = PoolConfig(min_size=0, max_size=1, unavailable_after=0.2, backoff_max=0.1)
-        async with DatabasePool(follower.dsn, config, target_session_attrs="standby") as db:
+        async with (
+            standby(primary) as follower,
+            DatabasePool(follower.dsn, config, target_session_attrs="standby") as db,
+        ):
             assert await db.fetchval("select pg_is_in_recovery()")
             await follower.promote()
             await db.fetchval("select 1")  # when it is asked, it tells

@@ -8,7 +8,7 @@ import re
 from aiopool import embedded
 from tests.storms import census, child
 
-TRIALS = 8
+TRIALS = 5
 #: What asyncpg leaves for the loop to tell if it is cancelled while it asks the server for TLS.
 ASYNCPG_CONNECTING = re.compile(
     r"Future exception was never retrieved\nfuture: <.*'unexpected connection_lost\(\) call'.*>\n"

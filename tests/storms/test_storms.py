@@ -16,7 +16,7 @@ from tests.storms.storm import storm
 async def test_cancelled_queries_cost_postgresql_no_connection_and_nobody_an_answer(
     postgres: embedded.PostgresServer, reset: ResetMode
 ) -> None:
-    found = await storm(backends.postgres(postgres, reset), queries=2500, seed=1)
+    found = await storm(backends.postgres(postgres, reset), queries=1200, seed=1)
     assert found.complaints == []
 
 
@@ -24,7 +24,7 @@ async def test_cancelled_queries_cost_postgresql_no_connection_and_nobody_an_ans
 async def test_cancelled_commands_cost_redis_no_slot_and_nobody_an_answer(
     redis_server: embedded.RedisServer, batching: bool
 ) -> None:
-    found = await storm(backends.redis(redis_server, batching=batching), queries=2500, seed=1)
+    found = await storm(backends.redis(redis_server, batching=batching), queries=1200, seed=1)
     assert found.complaints == []
 
 
@@ -32,7 +32,7 @@ async def test_cancelled_commands_cost_redis_no_slot_and_nobody_an_answer(
 async def test_cancelled_requests_cost_no_slot_and_nobody_an_answer(
     https_server: embedded.HTTPSServer, http2: bool
 ) -> None:
-    found = await storm(backends.http(https_server, http2=http2), queries=1000, seed=1)
+    found = await storm(backends.http(https_server, http2=http2), queries=600, seed=1)
     assert found.complaints == []
 
 
@@ -44,7 +44,7 @@ async def test_descriptors_tasks_and_memory_are_flat_under_mixed_load(
         backends.redis(redis_server),
         *(backends.http(https_server, http2=http2) for http2 in (False, True)),
     ]
-    found = await soak(mixed, seconds=6, seed=1)
+    found = await soak(mixed, seconds=4, seed=1)
     assert found.complaints() == []
     assert found.tally.cancelled > 0
 
