@@ -24,6 +24,8 @@ from aiopool.toolserver.tool import Result
 
 #: Threads of one tool, those included whose callers have gone: a function that can't be awaited can't be stopped.
 MAX_THREADS = 40
+#: A driver's task that is cancelled ends at once; this bounds one that does not, in seconds.
+_CANCELLED_WITHIN = 1.0
 
 
 class PythonBody:
@@ -99,7 +101,7 @@ async def _without_await(connection: Any) -> AsyncIterator[Any]:
     try:
         yield face
     finally:
-        bridge.end()
+        await bridge.end()
 
 
 class _Bridge:
@@ -107,21 +109,37 @@ class _Bridge:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._under_way: set[Future[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._is_over = False
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """In the thread."""
+        answer: Future[Any] = Future()
+        self._loop.call_soon_threadsafe(self._begin, work, answer)
+        return answer.result()
+
+    async def end(self) -> None:
+        self._is_over = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            # Only then does the connection know that its query was cancelled, and has to be on the server, too.
+            await asyncio.wait(self._tasks, timeout=_CANCELLED_WITHIN)
+
+    def _begin(self, work: Coroutine[Any, Any, Any], answer: Future[Any]) -> None:
         if self._is_over:
             work.close()
-            raise RuntimeError("the call is over, and its connection was given back")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        self._under_way.add(future)
-        try:
-            return future.result()
-        finally:
-            self._under_way.discard(future)
+            answer.set_exception(RuntimeError("the call is over, and its connection was given back"))
+            return
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, answer))
 
-    def end(self) -> None:
-        self._is_over = True
-        for future in list(self._under_way):
-            future.cancel()
+    def _ended(self, answer: Future[Any], task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            answer.set_exception(RuntimeError("the call was cancelled"))
+        elif error := task.exception():
+            answer.set_exception(error)
+        else:
+            answer.set_result(task.result())

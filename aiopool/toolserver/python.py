@@ -111,15 +111,16 @@ def _find(module: str, name: str, folder: Path) -> tuple[Any, str | None]:
 def _import(module: str, folder: str) -> Any:
     """The module as it is now: if one that was imported for tools has changed, all of them are imported anew.
 
-    Code of an earlier reading goes on with the modules that it has.
+    So they are for a file in another folder, where the same names mean other modules. Code of an earlier reading goes
+    on with the modules that it has.
     """
-    if any(signature(file) != known for file, known in _files.items()):
+    if sys.path[0] != folder or any(signature(file) != known for file, known in _files.items()):
         for name in _names:
             sys.modules.pop(name, None)
         _names.clear()
         _files.clear()
         importlib.invalidate_caches()
-    if folder not in sys.path:
+    if sys.path[0] != folder:
         sys.path.insert(0, folder)  # as it is for `python file`
     before = set(sys.modules)
     try:

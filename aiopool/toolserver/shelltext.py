@@ -75,6 +75,8 @@ class ShellText:
             self._place(match)
         elif kind == "single":
             self._quoted("single", "'")
+        elif rest[0] in "\\$" and _PLACEHOLDER.match(self.text, self._at + 1):
+            self._take(1)  # what follows is refused
         elif rest[0] == "\\":
             self._take(2)
         elif kind == "dollar":
