@@ -16,6 +16,7 @@ from aiopool.adapters._asyncpg import Connection, cancellation, is_cancelling
 from aiopool.adapters._asyncpg_meter import Meter
 from aiopool.adapters._postgres_reset import SESSION_RESET
 from aiopool.adapters.postgres import DatabasePool
+from aiopool.errors import PoolError
 from aiopool.lease import Lease
 from aiopool.telling import ToolFailure
 from aiopool.toolserver._sql_rows import Rows, of_command
@@ -32,6 +33,8 @@ logger = logging.getLogger("aiopool")
 BATCH = 250
 #: What a result may be as it comes from the server: its bytes become more and less as JSON.
 LEAST_METER, METER_FACTOR = 8_000_000, 4
+#: Seconds for a look at the rights of the role.
+LOOK = 5.0
 #: The server ends a statement this much before we do.
 GRACE = 0.5
 
@@ -57,9 +60,14 @@ class SqlBody:
         """Warns, once for a pool, if its role lets a statement that a model writes out of the database."""
         if self._plan.written_in is None or self._database in _warned:
             return
+        try:
+            async with asyncio.timeout(LOOK), self._database.connection() as connection:
+                role, is_superuser, roles = await connection.fetchrow(_RIGHTS)  # type: ignore[misc]
+        except (PoolError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            # Whether the tools can do without their pool for now is not for this to say.
+            logger.info("pool %r: the rights of its role are not known: %s", self._database.name, type(exc).__name__)
+            return
         _warned.add(self._database)
-        async with self._database.connection() as connection:
-            role, is_superuser, roles = await connection.fetchrow(_RIGHTS)  # type: ignore[misc]
         if is_superuser or roles:
             what = "a superuser" if is_superuser else f"a member of {', '.join(roles)}"
             logger.warning(

@@ -4,8 +4,10 @@ reads, the protocol that takes one statement, and above all the rights of the ro
 
 from __future__ import annotations
 
+from itertools import dropwhile
+
 from aiopool.telling import ToolFailure
-from aiopool.toolserver._sql_text import first_word
+from aiopool.toolserver._sql_text import first_word, lexemes
 
 READING = frozenset({"select", "with", "values", "table", "show", "explain"})
 WRITING = frozenset(
@@ -34,4 +36,9 @@ def refused_in_file(text: str) -> str | None:
     word = first_word(text)
     if word in _NEVER:
         return f"{word.upper()} cannot be run as a tool, each call is a transaction of its own"
-    return None if word or text.strip() else "is empty; write a statement"
+    if not text.strip():
+        return "is empty; write a statement"
+    after = [lexeme[0] for lexeme in dropwhile(lambda lexeme: lexeme[0] != ";", lexemes(text))]
+    if any(each != ";" for each in after):
+        return "has several statements, and a tool runs one; make more tools, or one statement of them by WITH"
+    return None

@@ -57,6 +57,9 @@ def read(tool: Section, head: Head) -> SqlPlan | None:
     values = tool.read(TOOL_KEYS)
     for key in values:
         _refuse_beyond(tool, key, values[key])
+    if not isinstance(tool.data[KEY], (str, Mapping)):
+        tool.refuse("must be a statement, or a table with it as `query`", KEY)
+        return None
     if isinstance(tool.data[KEY], str):
         section, key = tool, KEY
         text = tool.read({KEY: TEXT}).get(KEY)
@@ -83,7 +86,9 @@ def read(tool: Section, head: Head) -> SqlPlan | None:
             section.refuse(f"{{{{{written_in}}}}} is the statement, so that parameter must be of type string", key)
     else:
         for name in dict.fromkeys(_PASTED.findall(text)):
-            section.refuse(f"values are bound to a statement, never pasted: write :{name} for {{{{{name}}}}}", key)
+            section.refuse(
+                f"values are bound to a statement, never pasted: write :{name} for {{{{{name}}}}}, without quotes", key
+            )
         text, names, problems = numbered(text, head.parameters.names)
         for problem in filter(None, (*problems, refused_in_file(text))):
             section.refuse(problem, key)

@@ -291,7 +291,11 @@ async def test_a_role_that_may_leave_the_database_is_warned_of_once(
         fixed = Called({"sql": "select 1"}, manager_of(database=other), "database").body
         assert isinstance(fixed, Preparing)
         await fixed.prepare()
-    (message,) = caplog.messages
+    async with DatabasePool("postgresql://a:b@127.0.0.1:1/c", PoolConfig(min_size=0), name="gone") as gone:
+        body = written(gone).body
+        assert isinstance(body, Preparing)
+        await body.prepare()
+    (message,) = [each for each in caplog.messages if "logs in" in each]
     assert "pool 'other' logs in as 'postgres', a superuser" in message
     assert "grant select on all tables" in message
     assert "@" not in message
