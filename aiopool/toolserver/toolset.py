@@ -84,9 +84,9 @@ class Toolset:
 
     async def _register(self, exits: AsyncExitStack) -> None:
         addresses: dict[str, str] = {}
-        for name, pool in self._file.pools.items():
-            spec = self._file.specs[name]
-            if pool is None and spec.kind is not None:
+        for name, spec in self._file.specs.items():
+            pool = self._file.pools[name]
+            if spec.lacks_address and spec.kind is not None:
                 if spec.kind.type not in addresses:
                     addresses[spec.kind.type] = await _serve(spec.kind.type, exits)
                 pool = spec.build(addresses[spec.kind.type])
