@@ -120,8 +120,9 @@ class MCPSessionPool:
         """What `await function(session)` gives, as in `call("files", lambda session: session.list_tools())`.
 
         `timeout` in seconds bounds the whole: `PoolTimeout` if no session could be had in it, `TimeoutError` if the
-        call took too long. (The SDK takes up to 5 s more to tell a server so that reads nothing any more.) Called once more, with another session, if the server did not know the first: then the
-        request did not run. If a session ends in the midst of the call and its client does not tell,
+        call took too long. (If the server reads nothing any more, the SDK tries for 5 s more to tell it so.) Called
+        once more, with another session, if the request certainly did not run: if the server did not know the session,
+        or the session had ended before. If a session ends in the midst of the call and its client does not tell,
         `ConnectionError`; and `PoolClosed` if that is because the pool was closed.
         """
         until = None if timeout is None else asyncio.get_running_loop().time() + timeout

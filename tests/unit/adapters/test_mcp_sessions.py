@@ -239,6 +239,27 @@ async def test_timeouts_errors_and_cancellations_cost_no_session(make, servers):
     assert len(servers.opened) == 1
 
 
+@pytest.mark.parametrize("is_open", [False, True], ids=["at first", "later"])
+async def test_a_caller_may_be_cancelled_at_every_step(make, servers, is_open):
+    pool = make()
+    for steps in range(1, 300):
+        if is_open:
+            await pool.call_tool("a", "0")
+        else:
+            await pool.drain()
+        call = asyncio.create_task(pool.call_tool("a", "0.1"))
+        for step in range(steps):
+            await asyncio.sleep(0.04 if step % 4 == 3 else 0)
+        is_done = not call.cancel()
+        await asyncio.wait([call])
+        assert pool.stats()["in_use"] == pool.stats()["waiting"] == 0
+        if is_done:
+            break
+    assert is_done
+    assert steps > 5
+    assert (await pool.call_tool("a", "0")).server == "a"
+
+
 async def test_a_closed_connection_costs_the_session(make, servers):
     pool = make()
     with pytest.raises(ConnectionResetError):
