@@ -39,7 +39,7 @@ def explain(exc: BaseException) -> str:
     too long apart from a pool without a free connection), the status of an HTTP answer, and `ToolFailure`. Everything
     else becomes "internal error" and an id, under which its class and traceback are logged, without its words.
     """
-    texts = [_words(leaf) for leaf in _leaves(exc)]
+    texts = [_words_if_any(leaf) for leaf in _leaves(exc)]
     told = [text for text in texts if text is not None]
     if len(told) < len(texts):
         told.append(_masked(exc))
@@ -53,6 +53,13 @@ def _leaves(exc: BaseException) -> Iterator[BaseException]:
             yield from _leaves(part)
     else:
         yield exc
+
+
+def _words_if_any(exc: BaseException) -> str | None:
+    try:
+        return _words(exc)
+    except Exception:  # somebody's `__str__`
+        return None
 
 
 def _words(exc: BaseException) -> str | None:
@@ -106,29 +113,51 @@ def _of_a_pool(exc: PoolError) -> str:
     return f"pool {stats['name']!r} {state}: {figures}; {remedy}"
 
 
-def _of_asyncpg(exc: BaseException, asyncpg: ModuleType) -> str | None:
+def _of_asyncpg(exc: Any, asyncpg: ModuleType) -> str | None:
     if isinstance(exc, asyncpg.PostgresError):
-        return _of_postgres(exc)
+        message = exc.args[0] if exc.args else None
+        return _of_postgres(exc, exc.sqlstate or "unknown", message, exc.position, exc.detail, exc.hint)
     # Those of its configuration quote the address.
     if isinstance(exc, asyncpg.InterfaceError) and not isinstance(exc, asyncpg.ClientConfigurationError):
         return str(exc)
     return None
 
 
-def _of_postgres(exc: Any) -> str:
-    state = exc.sqlstate or "unknown"
+def _of_psycopg(exc: Any, psycopg: ModuleType) -> str | None:
+    if not isinstance(exc, psycopg.Error):
+        return None
+    if exc.sqlstate is not None:
+        said = exc.diag
+        return _of_postgres(
+            exc,
+            exc.sqlstate,
+            said.message_primary,
+            said.statement_position,
+            said.message_detail,
+            said.message_hint,
+        )
+    if isinstance(exc, psycopg.OperationalError):
+        return f"the connection to the database was lost ({type(exc).__name__}); retry later"
+    return str(exc) if isinstance(exc, (psycopg.ProgrammingError, psycopg.DataError)) else None
+
+
+def _of_sqlalchemy(exc: Any, sqlalchemy: ModuleType) -> str | None:
+    """What its driver says; its own words repeat the statement with all parameters."""
+    if not isinstance(exc, sqlalchemy.exc.DBAPIError) or exc.orig is None:
+        return None
+    return _words(exc.orig) or (_words(exc.orig.__cause__) if exc.orig.__cause__ is not None else None)
+
+
+def _of_postgres(exc: Exception, state: str, message: object, position: object, detail: object, hint: object) -> str:
     if state[:2] in ("28", "3D"):
         return f"the database refuses the login (SQLSTATE {state}); the query is not at fault"
     if state[:2] == "08":
         return f"the connection to the database was lost ({type(exc).__name__}); retry later"
-    message = str(exc.args[0]) if exc.args else type(exc).__name__
-    text = f"{message} (SQLSTATE {state}{f', at character {exc.position}' if exc.position else ''})"
-    if state == "57014" and "user request" not in message:
+    text = f"{message or type(exc).__name__} (SQLSTATE {state}{f', at character {position}' if position else ''})"
+    if state == "57014" and "user request" not in text:
         text = f"the query ran too long and the server cancelled it; let it do less: {text}"
-    for key in ("detail", "hint"):
-        if said := getattr(exc, key, None):
-            text += f"\n{key.upper()}: {said}"
-    return text
+    more = {"DETAIL": detail, "HINT": hint}
+    return "\n".join([text, *(f"{key}: {said}" for key, said in more.items() if said)])
 
 
 def _of_redis(exc: BaseException, redis: ModuleType) -> str | None:
@@ -162,6 +191,8 @@ def _of_httpx(exc: Any, httpx: ModuleType) -> str | None:
 
 _LIBRARIES: dict[str, Callable[[BaseException, Any], str | None]] = {
     "asyncpg": _of_asyncpg,
+    "psycopg": _of_psycopg,
+    "sqlalchemy": _of_sqlalchemy,
     "redis": _of_redis,
     "httpx": _of_httpx,
     "httpx2": _of_httpx,
@@ -170,6 +201,7 @@ _LIBRARIES: dict[str, Callable[[BaseException, Any], str | None]] = {
 #: What was waited for, by the module of the innermost frame that is of one of these.
 _WAITS = {
     "asyncpg": "the query ran longer than it may and was cancelled; let it do less",
+    "psycopg": "the query ran longer than it may and was cancelled; let it do less",
     "redis": "Redis did not answer in time; retry later",
     "httpx": "the HTTP server did not answer in time; retry later",
     "httpx2": "the HTTP server did not answer in time; retry later",

@@ -261,6 +261,25 @@ def test_words_of_a_server_that_look_like_a_credential_are_masked(words: str) ->
         assert re.fullmatch(r"internal error [0-9a-f]{8}: see the server's log", explain(error))
 
 
+@pytest.mark.parametrize(
+    "error", [asyncpg.InterfaceError, asyncpg.UnknownPostgresError, redis.exceptions.ResponseError]
+)
+def test_an_error_that_lacks_what_it_should_have_is_told_or_masked_all_the_same(error: type[Exception]) -> None:
+    class Mute(error):  # type: ignore[valid-type, misc]
+        def __init__(self) -> None:
+            Exception.__init__(self)
+
+    assert isinstance(explain(Mute()), str)
+
+
+def test_words_that_cannot_be_had_are_not_told() -> None:
+    class Mute(ToolFailure):
+        def __str__(self) -> str:
+            raise RuntimeError("qxzjvkw")
+
+    assert explain(Mute()).startswith("internal error")
+
+
 def test_a_wrong_address_is_not_told() -> None:
     error = asyncpg.exceptions._base.ClientConfigurationError("invalid DSN: qxzjvkw")  # type: ignore[attr-defined]
     assert explain(error).startswith("internal error")
