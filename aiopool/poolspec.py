@@ -130,10 +130,13 @@ class PoolSpec:
     @property
     def secret(self) -> str:
         """What must not be told of it: its password, or the whole address if it is not clear where that stands."""
-        address = self._address or ""
-        netloc = urlsplit(address).netloc
-        is_clear = bool(netloc) and "@" not in address.replace(netloc, "", 1)
-        return f"{urlsplit(address).password or '' if is_clear else address} {self._keys.get('password') or ''}".strip()
+        address, password = self._address or "", self._keys.get("password") or ""
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            return f"{address} {password}"
+        is_clear = bool(parts.netloc) and "@" not in address.replace(parts.netloc, "", 1)
+        return f"{parts.password or '' if is_clear else address} {password}"
 
     def refuse_missing_address(self) -> None:
         """Note a missing address as a problem."""

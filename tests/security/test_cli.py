@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from aiopool import cli
@@ -31,5 +33,30 @@ def test_the_demo_tells_no_password(wrong: str, options: list[str], monkeypatch:
     # With --debug the interpreter shows the traceback, which has no values of variables.
     told.error(caught.value, with_locals=False)
     assert any("cannot connect" in text for text in told.lines)
+    for secret in (AWKWARD, PLAIN):
+        told.assert_nothing_of(Secret(secret.raw, wholes=(WRONG[wrong],)))
+
+
+TOOLS = """
+pools: {database: {unavailable_after: 0.1}, redis: {unavailable_after: 0.1}}
+tools: [{name: now, sql: select now()}, {name: ping, redis: [PING]}]
+"""
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("command", ["check", "now", "ping"])
+def test_what_is_said_of_a_file_of_tools_tells_no_password(
+    wrong: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(TOOLS)
+    monkeypatch.setenv("DATABASE_URL", WRONG[wrong])
+    monkeypatch.setenv("REDIS_URL", WRONG[wrong])
+    arguments = ["check", str(file)] if command == "check" else ["invoke", str(file), command]
+    with listening() as told, pytest.raises(SystemExit) as caught:
+        cli._app()(arguments)
+    told.error(caught.value, with_locals=False)
+    assert caught.value.code == 1
+    assert any(f"aiopool: {arguments[0]}: " in text for text in told.lines)
     for secret in (AWKWARD, PLAIN):
         told.assert_nothing_of(Secret(secret.raw, wholes=(WRONG[wrong],)))
