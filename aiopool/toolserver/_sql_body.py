@@ -14,6 +14,7 @@ import asyncpg
 
 from aiopool.adapters._asyncpg import Connection, cancellation, is_cancelling
 from aiopool.adapters._asyncpg_meter import Meter
+from aiopool.adapters._asyncpg_portal import Portal, prepared
 from aiopool.adapters._postgres_reset import SESSION_RESET
 from aiopool.adapters.postgres import DatabasePool
 from aiopool.errors import PoolError
@@ -97,6 +98,11 @@ class SqlBody:
             seconds = max(0.001, min(plan.timeout, left - min(GRACE, left / 10)))
             try:
                 result = await self._in_transaction(lease.connection, text, arguments, seconds)
+            except asyncpg.InvalidCachedStatementError:
+                # Its table has changed since it was prepared, so it has done nothing.
+                await lease.connection.execute("ROLLBACK", timeout=seconds)
+                await lease.connection.reload_schema_state()
+                result = await self._in_transaction(lease.connection, text, arguments, seconds)
             except (asyncpg.QueryCanceledError, TimeoutError) as exc:
                 if loop.time() - began < 0.9 * seconds:  # by somebody else
                     raise
@@ -150,8 +156,8 @@ class SqlBody:
         plan = self._plan
         types: tuple[Any, ...] = ()
         try:
-            # Always the extended protocol, which takes one statement; and one without a name, which is not kept.
-            statement = await connection.prepare(text, name="", timeout=timeout)
+            # What a model writes hardly comes again.
+            statement = await prepared(connection, text, timeout, is_kept=plan.written_in is None)
             types = statement.get_parameters()
             if len(types) != len(plan.names):
                 raise ToolFailure("the statement has parameters such as $1: write their values into it")
@@ -164,9 +170,9 @@ class SqlBody:
                 await statement.fetch(*values, timeout=timeout)
                 return of_command(statement.get_statusmsg())
             rows = Rows(columns, plan.max_rows, plan.max_bytes)
-            # The server makes no more rows than are fetched.
-            async for record in statement.cursor(*values, prefetch=min(plan.max_rows + 1, BATCH), timeout=timeout):
-                if not rows.take(record):
+            portal = Portal(statement, values, timeout)
+            while not portal.is_exhausted:
+                if not all(map(rows.take, await portal.fetch(min(plan.max_rows + 1, BATCH)))):
                     break
             return rows.result()
         except asyncpg.DataError as exc:

@@ -339,6 +339,21 @@ async def test_what_is_deferred_to_the_commit_is_told_when_it_fails(database: Da
         await database.execute("drop table sql_tools_once")
 
 
+async def test_a_statement_of_the_file_goes_on_when_its_table_has_changed(database: DatabasePool) -> None:
+    await database.execute("create table sql_tools_changing as select 1 as a")
+    try:
+        one = tool(database, "select * from sql_tools_changing where a = :a", parameters=[{"name": "a"}])
+        for _ in range(3):
+            assert (await one(a="1")).structured["rows"] == [{"a": 1}]
+        await database.execute("alter table sql_tools_changing add b text default 'x'")
+        for _ in range(3):
+            assert (await one(a="1")).structured["rows"] == [{"a": 1, "b": "x"}]
+        await database.execute("alter table sql_tools_changing alter b drop default, alter b type jsonb using '{}'")
+        assert (await one(a="1")).structured["rows"] == [{"a": 1, "b": {}}]
+    finally:
+        await database.execute("drop table sql_tools_changing")
+
+
 async def test_the_database_s_own_words_and_state_reach_the_model(database: DatabasePool) -> None:
     answer = await told(written(database)(query="select nam from sql_tools"))
     assert 'column "nam" does not exist' in answer
