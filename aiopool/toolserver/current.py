@@ -17,6 +17,8 @@ logger = logging.getLogger("aiopool")
 
 #: How long calls may go on, in seconds, on a toolset that was replaced, before they are cancelled.
 RETIRE_AFTER = 60.0
+#: How long servers have, in seconds, to be told that what they do for a call was cancelled: pools that close end that.
+UNDOING = 0.2
 
 
 class _Edition:
@@ -27,6 +29,7 @@ class _Edition:
         self._calls: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._cancelled_at = float("-inf")
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Result:
         limit = asyncio.timeout(None)
@@ -37,6 +40,9 @@ class _Edition:
                 return await self.toolset.call(name, arguments)
         except TimeoutError:
             return Result("the call was cancelled, because its pools had to be closed; call again", is_error=True)
+        except asyncio.CancelledError:
+            self._cancelled_at = asyncio.get_running_loop().time()
+            raise
         finally:
             self._calls.discard(limit)
             if not self._calls:
@@ -56,8 +62,12 @@ class _Edition:
 
     async def close(self) -> None:
         """Cancel the calls that are left, and close the pools."""
+        now = asyncio.get_running_loop().time()
         for limit in self._calls:
-            limit.reschedule(0)
+            limit.reschedule(now)
+            self._cancelled_at = now
+        if (left := self._cancelled_at + UNDOING - now) > 0:
+            await asyncio.sleep(left)
         await self.toolset.__aexit__(None, None, None)
 
 

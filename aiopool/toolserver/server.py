@@ -78,8 +78,12 @@ class ToolServer:
 
     async def linger(self, timeout: float) -> None:
         """Refuse new calls, and return when those under way have ended, or after `timeout` seconds."""
-        self.is_ending = True
+        self.refuse_calls()
         await self._current.wait_until_idle(timeout)
+
+    def refuse_calls(self) -> None:
+        """Answer calls that come from now on with a refusal."""
+        self.is_ending = True
 
     def end_streams(self) -> None:
         """Let the streams of those who listen for changes end."""

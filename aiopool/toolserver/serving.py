@@ -94,14 +94,9 @@ async def _over_stdio(wire: Wire, current: Current, keep_current: KeepCurrent) -
 
     async with current:
         server = ToolServer(current)
-
-        async def linger() -> None:
-            _end_within(DEADLINE)
-            await server.linger(GRACE)
-
         logger.info("serving %d tools over stdio", len(current.toolset.tools))
         async with keep_current(server):
-            await wire.serve(server.mcp, linger)
+            await wire.serve(server, GRACE, ending=partial(_end_within, DEADLINE))
 
 
 async def _over_http(host: str | None, port: int | None, current: Current, keep_current: KeepCurrent) -> None:

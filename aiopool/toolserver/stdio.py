@@ -10,15 +10,24 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.server import Server
 from mcp.shared.message import SessionMessage
-from mcp.types import PARSE_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
+from mcp.types import (
+    PARSE_ERROR,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    RequestId,
+    jsonrpc_message_adapter,
+)
+
+from aiopool.toolserver.server import ToolServer
 
 logger = logging.getLogger("aiopool")
 
@@ -41,26 +50,37 @@ class Wire:
         os.dup2(nothing, 0)
         os.close(nothing)
         os.dup2(2, 1)
+        #: The requests that were read and not answered yet.
+        self._asked: set[RequestId] = set()
+        self._answered_all = asyncio.Event()
+        self._answered_all.set()
 
-    async def serve(self, server: Server[Any], linger: Callable[[], Awaitable[None]]) -> None:
+    async def serve(self, server: ToolServer, grace: float, ending: Callable[[], object]) -> None:
         """Serve until the client has closed either end, or until cancelled.
 
-        Then `linger` is awaited, with calls still under way; those that are left are cancelled and answered so.
+        Then `ending` is called, and what was asked before is answered if that takes no more than `grace` seconds;
+        calls that are left are cancelled, and answered so.
         """
-        loop = asyncio.get_running_loop()
-        gone = asyncio.Event()
+        mcp, loop, gone = server.mcp, asyncio.get_running_loop(), asyncio.Event()
         incoming, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         write, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
         writing = asyncio.create_task(self._write_all(outgoing))
-        serving = asyncio.create_task(server.run(read, write, server.create_initialization_options()))
+        serving = asyncio.create_task(mcp.run(read, write, mcp.create_initialization_options()))
         for task in (writing, serving):
             task.add_done_callback(lambda _: gone.set())
         reading = threading.Thread(target=self._read_all, args=(loop, incoming, write, gone), daemon=True, name="stdin")
         reading.start()
         try:
             await gone.wait()
+        except asyncio.CancelledError:
+            server.refuse_calls()  # the client may go on asking
+            raise
         finally:
-            await linger()
+            ending()
+            server.end_streams()
+            answering = asyncio.create_task(self._answered_all.wait())
+            await asyncio.wait((answering, writing, serving), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            answering.cancel()
             incoming.close()
             await asyncio.wait((serving, writing), timeout=WRITE_TIMEOUT)
             for task in (serving, writing):
@@ -85,6 +105,7 @@ class Wire:
                 error = ErrorData(code=PARSE_ERROR, message="Parse error: not one JSON-RPC message a line")
                 await write.send(SessionMessage(JSONRPCError(jsonrpc="2.0", id=None, error=error)))
             else:
+                self._note(message)
                 await incoming.send(SessionMessage(message))
 
         # RuntimeError: the loop is closed. The others: the server has ended.
@@ -100,6 +121,20 @@ class Wire:
                 async for message in outgoing:
                     line = message.message.model_dump_json(by_alias=True, exclude_unset=True)
                     await anyio.to_thread.run_sync(_write, self._out, f"{line}\n".encode(), abandon_on_cancel=True)
+                    self._note(message.message)
+
+    def _note(self, message: JSONRPCMessage) -> None:
+        """A request waits for its answer, unless its client cancels it: then there is none."""
+        if isinstance(message, JSONRPCRequest):
+            self._asked.add(message.id)
+        elif isinstance(message, JSONRPCNotification):
+            if message.method == "notifications/cancelled" and message.params:
+                request = message.params.get("requestId")
+                if isinstance(request, int | str):
+                    self._asked.discard(request)
+        elif message.id is not None:
+            self._asked.discard(message.id)
+        (self._answered_all.clear if self._asked else self._answered_all.set)()
 
 
 def _lines(descriptor: int) -> Iterator[bytes | None]:
