@@ -30,7 +30,7 @@ ASKED = {
     "select nam from pg_tables": (True, r'column "nam" does not exist \(SQLSTATE 42703, at character 8\)'),
     "boom": (True, r"internal error \w{8}: see the server's log"),
 }
-EXHAUSTED = r"pool 'database' is exhausted: 1 of 1 in use, 1 waiting, waited 0\.\d s; retry later or raise max_size"
+EXHAUSTED = r"pool 'database' is exhausted: 1 of 1 in use, 1 waiting, waited \d+\.\d s; retry later or raise max_size"
 
 
 @asynccontextmanager
