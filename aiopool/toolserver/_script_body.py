@@ -40,6 +40,7 @@ class WorkerBody:
         self._plan = plan
         self._tool = tool
         self._workers = workers
+        self._environment = {**inherited(), **plan.environment}
 
     async def run(self, arguments: Mapping[str, Any]) -> Result:
         plan, program = self._plan, _program(self._plan)
@@ -50,7 +51,7 @@ class WorkerBody:
             "argv": _argv(plan, arguments, guarded=not is_called),
             "arguments": arguments,
             "extras": plan.extras,
-            "environment": {**inherited(), **plan.environment, **of_arguments(arguments)},
+            "environment": {**self._environment, **of_arguments(arguments)},
             "folder": plan.folder,
             "stdin": None if plan.stdin is None else plan.stdin.render(arguments),
             "max_output": plan.max_output,

@@ -34,7 +34,8 @@ class Surroundings:
         self._environment = dict(os.environ)
         self._folder = os.getcwd()
         self._path = list(sys.path)
-        self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        # To ask for the real-time signals, too, would take longer than all else here.
+        self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals() if number < 32}
         self._umask = _umask()
         self._limits = _limits()
         self._recursion = sys.getrecursionlimit()

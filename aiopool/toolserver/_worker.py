@@ -153,7 +153,8 @@ class Worker:
         flush()
         if script.current is not None:
             script.current.take_back(from_all=True)
-        self._run(_end_tasks())
+        if _tasks(self._loop):
+            self._run(_end_tasks(self._loop))
         wear = self._surroundings.restore() or ("a thread" if self._threads.are_busy else None)
         if self._ran is not None and wear is None:
             self._ran.__dict__.clear()  # files that it has not closed are closed by this
@@ -204,20 +205,21 @@ class _Threads(ThreadPoolExecutor):
         return bool(self._futures)
 
 
-async def _end_tasks() -> None:
-    """Those that an async `main` has left behind, as `asyncio.run` does."""
-    if _tasks() and script.current is not None:
+async def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """As `asyncio.run` does."""
+    if script.current is not None:
         await script.current.settle()  # they may be the driver's, which cancels a query on the server
-    for task in (left := _tasks()):
+    own = asyncio.current_task()
+    left = [task for task in _tasks(loop) if task is not own]
+    for task in left:
         task.cancel()
     if left:
         await asyncio.wait(left, timeout=GRACE)
 
 
-def _tasks() -> list[asyncio.Task[Any]]:
-    """All but this one and the pool's."""
-    own = asyncio.current_task()
-    return [task for task in asyncio.all_tasks() if task is not own and not task.get_name().startswith("aiopool ")]
+def _tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    """Those that an async `main` has left behind; not the pool's."""
+    return [task for task in asyncio.all_tasks(loop) if not task.get_name().startswith("aiopool ")]
 
 
 def _hold_on(lifeline: int, parent: int) -> None:
