@@ -79,6 +79,8 @@ class Room:
 
     def gives_way(self, session: Session, info: PooledConnection[Session], branch: Branch) -> bool:
         """Whether this one, which comes back now, is to go, because somebody elsewhere has waited for longer."""
+        if not self._parked:
+            return False
         wanting = self._wanting()
         longest = max((other.waiting for other in wanting if other is not branch), default=0.0)
         if longest <= branch.waiting or self._going(with_busy=True) >= len(wanting):

@@ -109,6 +109,19 @@ async def test_identities_share_connections_but_no_session_no_header_and_no_cook
     assert len({each["peer"] for each in peer.requests}) < 3
 
 
+async def test_a_password_in_an_address_is_sent_and_never_told(peer, caplog):
+    caplog.set_level("DEBUG")
+    factory = streamable_http(peer.url.replace("//", "//user:s3cret@"))
+    async with MCPSessionPool({"peer": factory}, config=QUICK) as pool:
+        with pytest.raises(PoolUnavailable) as caught:
+            await pool.call_tool("peer", "count")
+        with peer.running():
+            await asyncio.sleep(0.3)
+            await pool.call_tool("peer", "count")
+        assert "s3cret" not in repr((factory, pool, caught.value, caught.value.__cause__)) + caplog.text
+    assert {each[b"authorization"] for each in peer.requests} == {b"Basic dXNlcjpzM2NyZXQ="}
+
+
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_server_may_be_restarted_between_calls_and_no_call_runs_twice(peer, mode):
     async with pool_of(peer, mode=mode) as pool:
