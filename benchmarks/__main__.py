@@ -28,6 +28,7 @@ from benchmarks import (
     http,
     instructions,
     machine,
+    mcp,
     overhead,
     postgres,
     redis,
@@ -48,6 +49,7 @@ SUITES: dict[str, Suite] = {
     "redis": redis.run,
     "http1": http.run_http1,
     "http2": http.run_http2,
+    "mcp": mcp.run,
     "cancel_storm": cancel_storm.run,
     "breakage": breakage.run,
 }
