@@ -10,6 +10,7 @@ from aiopool.telling import ToolFailure
 _STEP = re.compile(r"(?P<dot>^|\.)(?P<name>[^.\[\]]+)|\[(?P<number>[0-9]+)\]")
 
 Step = str | int
+_NOTHING = object()
 
 
 def read_path(text: str) -> tuple[Step, ...]:
@@ -30,16 +31,20 @@ def read_path(text: str) -> tuple[Step, ...]:
 def follow(path: tuple[Step, ...], value: Any) -> Any:
     """What stands there; `ToolFailure` if the path leads nowhere."""
     for number, step in enumerate(path):
-        is_there = (
-            isinstance(value, dict) and step in value
-            if isinstance(step, str)
-            else isinstance(value, list) and step < len(value)
-        )
-        if not is_there:
+        found = _at(value, step)
+        if found is _NOTHING:
             here = _shown(path[:number]) if number else "the answer"
             raise ToolFailure(f"the answer has no {_shown(path)}: {here} is {_kind(value)}")
-        value = value[step]
+        value = found
     return value
+
+
+def _at(value: Any, step: Step) -> Any:
+    if isinstance(value, dict) and isinstance(step, str):
+        return value.get(step, _NOTHING)
+    if isinstance(value, list) and isinstance(step, int) and step < len(value):
+        return value[step]
+    return _NOTHING
 
 
 def _shown(path: tuple[Step, ...]) -> str:

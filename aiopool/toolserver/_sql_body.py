@@ -97,12 +97,8 @@ class SqlBody:
             left = latest - began
             seconds = max(0.001, min(plan.timeout, left - min(GRACE, left / 10)))
             try:
-                result = await self._in_transaction(lease.connection, text, arguments, seconds)
-            except asyncpg.InvalidCachedStatementError:
-                # Its table has changed since it was prepared, so it has done nothing.
-                await lease.connection.execute("ROLLBACK", timeout=seconds)
-                await lease.connection.reload_schema_state()
-                result = await self._in_transaction(lease.connection, text, arguments, seconds)
+                async with asyncio.timeout(seconds + GRACE):
+                    result = await self._transact(lease.connection, text, arguments, seconds)
             except (asyncpg.QueryCanceledError, TimeoutError) as exc:
                 if loop.time() - began < 0.9 * seconds:  # by somebody else
                     raise
@@ -118,6 +114,17 @@ class SqlBody:
             raise
         await self._give_back(lease)
         return result
+
+    async def _transact(
+        self, connection: Connection, text: str, arguments: Mapping[str, Any], seconds: float
+    ) -> Result:
+        try:
+            return await self._in_transaction(connection, text, arguments, seconds)
+        except asyncpg.InvalidCachedStatementError:
+            # Its table has changed since it was prepared, so it has done nothing.
+            await connection.execute("ROLLBACK", timeout=seconds)
+            await connection.reload_schema_state()
+            return await self._in_transaction(connection, text, arguments, seconds)
 
     async def _in_transaction(
         self, connection: Connection, text: str, arguments: Mapping[str, Any], seconds: float

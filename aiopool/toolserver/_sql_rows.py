@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from typing import Any
@@ -20,8 +21,13 @@ class Rows:
 
     def __init__(self, columns: Iterable[Any], max_rows: int, max_bytes: int) -> None:
         self._columns: dict[str, Callable[[Any], Any]] = {}
+        uses: Counter[str] = Counter()
         for column in columns:
-            self._columns[_unused(column.name, self._columns)] = _converter(column.type.name)
+            name = column.name
+            while name in self._columns:  # columns of one name must not hide each other
+                uses[column.name] += 1
+                name = f"{column.name}_{uses[column.name] + 1}"
+            self._columns[name] = _converter(column.type.name)
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._bytes = AROUND
@@ -60,15 +66,6 @@ def of_command(status: str | None) -> Result:
     last = (status or "").rpartition(" ")[2]
     outcome = {"rows": [], "row_count": int(last) if last.isdigit() else 0, "truncated": False, "status": status}
     return Result(dumps(outcome), outcome)
-
-
-def _unused(name: str, names: Iterable[str]) -> str:
-    """Columns of one name must not hide each other."""
-    unused, number = name, 1
-    while unused in names:
-        number += 1
-        unused = f"{name}_{number}"
-    return unused
 
 
 def _converter(type_name: str) -> Callable[[Any], Any]:

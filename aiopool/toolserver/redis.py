@@ -79,9 +79,10 @@ def read(tool: Section, head: Head) -> RedisPlan | None:
     timeout = values.get("timeout", head.timeout)
     if not 0.001 <= timeout <= 86_400:
         section.refuse("must be from 0.001 to 86400", "timeout")
-    if values.get("command") is None or head.pool is None:
+    lists: list[list[str]] | None = values.get("command")
+    if lists is None or head.pool is None:
         return None
-    commands = tuple(tuple(Template(word) for word in command) for command in values["command"])
+    commands = tuple(tuple(map(Template, command)) for command in lists)
     is_single = not isinstance(written[0], list)
     for command in commands:
         problems = [problem for word in command for problem in word.strangers(head.parameters.names)]
