@@ -92,9 +92,14 @@ class Branch:
         """As the pool's own, but not in the midst of giving up an opening: it would cancel that, and so undo it."""
         loop = asyncio.get_running_loop()
         openings = [(opening, due) for opening, due in self._openings.items() if opening.get_loop() is loop]
-        if late := [opening for opening, due in openings if due <= loop.time()]:
-            await asyncio.wait(late, timeout=ENDING)
-        await self.pool.close(timeout)
+        try:
+            if late := [opening for opening, due in openings if due <= loop.time()]:
+                await asyncio.wait(late, timeout=ENDING)
+        except asyncio.CancelledError:
+            timeout = 0
+            raise
+        finally:
+            await self.pool.close(timeout)
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Session]:

@@ -26,7 +26,7 @@ SOCKET = 2
 #: Seconds that a server has to end when its standard input has.
 PATIENCE = 2.0
 #: And when it is told to; and then its children. Both together are less than our own caller waits for us.
-GRACE = 0.6
+GRACE = 0.5
 POLL = 0.005
 LINUX = sys.platform.startswith("linux")
 
@@ -44,15 +44,15 @@ def keep(argv: list[str]) -> int:
     _, (errors,), _, _ = socket.recv_fds(link, 1, 1)
     os.dup2(errors, SOCKET)
     os.close(errors)
-    prctl = _prctl()
-    prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: the orphans of our family come to us
+    _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: the orphans of our family come to us
     _tell(link, f"keeper {os.getpid()}")
     keeper, server = os.getpid(), os.fork()
     if server == 0:
-        _become(argv, link, prctl, keeper)
+        _become(argv, link, keeper)
     # They are the server's; ours would keep its peer from seeing that they end.
-    for fd in (0, 1):
-        os.dup2(os.open(os.devnull, os.O_RDWR), fd)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
     code, patience = _reap(server), PATIENCE
     while code is None and os.getppid() == caller:
         # A child that the caller has forked may hold its end of the socket open after the caller's death.
@@ -71,11 +71,10 @@ def keep(argv: list[str]) -> int:
     return code
 
 
-def _become(argv: list[str], link: socket.socket, prctl: Prctl, keeper: int) -> None:
+def _become(argv: list[str], link: socket.socket, keeper: int) -> None:
     try:
-        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() == keeper:
-            signal.set_wakeup_fd(-1)
             os.execvp(argv[0], argv)
     except OSError as error:
         _tell(link, f"failed {error.errno}")
@@ -170,22 +169,12 @@ def _tell(link: socket.socket, line: str) -> None:
         link.sendall(line.encode() + b"\n")
 
 
-class Prctl:
-    def __call__(self, option: int, value: int) -> None: ...
+def _prctl(option: int, value: int) -> None:
+    """Of Linux; elsewhere there is none."""
+    if LINUX:
+        import ctypes
 
-
-def _prctl() -> Prctl:
-    if not LINUX:
-        return Prctl()
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-
-    class Libc(Prctl):
-        def __call__(self, option: int, value: int) -> None:
-            libc.prctl(option, value, 0, 0, 0)
-
-    return Libc()
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 if __name__ == "__main__":

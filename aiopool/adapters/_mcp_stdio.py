@@ -169,7 +169,8 @@ class Keeper:
             elif what == "failed":
                 self._end(OSError(int(number), os.strerror(int(number)), self._command))
             elif what == "ended":
-                self._end(ConnectionError(f"the MCP server {self._command!r} {_manner(int(number))}"))
+                manner = f"with exit code {number}" if int(number) >= 0 else f"by signal {-int(number)}"
+                self._end(ConnectionError(f"the MCP server {self._command!r} has ended {manner}"))
         if not heard:
             self._loop.remove_reader(self._ours)
             self._lost()
@@ -184,12 +185,6 @@ class Keeper:
     def _end(self, reason: Exception) -> None:
         if not self._ended.done():
             self._ended.set_result(reason)
-
-
-def _manner(code: int) -> str:
-    if code >= 0:
-        return f"ended by itself, with exit code {code}"
-    return f"was ended by {signal.Signals(-code).name}"
 
 
 def _descriptor(errlog: TextIO | None) -> int:

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 
 from aiopool.adapters._mcp_branch import SessionFactory
 from aiopool.adapters._mcp_branches import Branches
-from aiopool.adapters._mcp_errors import says_lost, says_not_run
+from aiopool.adapters._mcp_errors import NotSent, says_lost, says_not_run
 from aiopool.adapters._mcp_http import streamable_http
 from aiopool.adapters._mcp_stdio import stdio
 from aiopool.config import PoolConfig
@@ -131,7 +131,10 @@ class MCPSessionPool:
         except Exception as exc:
             if not says_not_run(exc):
                 raise
-        return await self._call_once(server, function, identity, until)
+        try:
+            return await self._call_once(server, function, identity, until)
+        except NotSent as exc:
+            raise (exc.__cause__ or exc) from None
 
     @asynccontextmanager
     async def session(

@@ -195,7 +195,7 @@ async def test_a_command_that_can_not_serve_is_told_with_its_reason(command, cau
         assert isinstance(reason, cause), reason
         assert not isinstance(reason, BaseExceptionGroup)
         if cause is ConnectionError:
-            assert "ended by itself, with exit code 3" in str(reason)
+            assert "has ended with exit code 3" in str(reason)
 
 
 async def test_a_server_that_never_answers_is_given_up():

@@ -222,6 +222,14 @@ async def test_a_request_is_sent_once_more_if_its_session_had_ended_before(make,
         await pool.call("a", lambda client: call(client, after=lambda: asyncio.sleep(0)))
     assert calls[1:] == [second, second]
 
+    async def always_ended(client):
+        calls.append(client)
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        await pool.call("a", always_ended)
+    assert len(calls) == 5
+
 
 async def test_timeouts_errors_and_cancellations_cost_no_session(make, servers):
     pool = make()
