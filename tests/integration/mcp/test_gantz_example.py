@@ -61,3 +61,12 @@ async def test_a_client_calls_it_over_stdio(env: dict[str, str]) -> None:
         calls = (client.call_tool("query_database", {"query": f"select {n} as n"}) for n in range(20))
         results = await asyncio.gather(*calls)
         assert [result.structured_content["rows"] for result in results] == [[{"n": n}] for n in range(20)]
+
+
+async def test_the_comparison_of_both_modes_prints_its_table(env: dict[str, str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(GANTZ / "compare.py"), "3", env=env, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert "A call in a worker takes 1/" in out.decode()
