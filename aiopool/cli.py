@@ -110,7 +110,7 @@ def _app() -> "typer.Typer":
                 fail(f"demo: {exc}")
             if isinstance(exc, BrokenPipeError):
                 # The reader of a pipe, such as `head`, has seen enough.
-                _flush()
+                flush()
                 sys.exit(1)
             fail(f"demo: {type(exc).__name__}: {' '.join(str(exc).split())}; for more, add --debug")
 
@@ -149,13 +149,13 @@ def _app() -> "typer.Typer":
 
 def fail(message: str, status: int = 1) -> NoReturn:
     """End with one line on stderr."""
-    _flush()
+    flush()
     with suppress(OSError):
         print(f"aiopool: {message}", file=sys.stderr, flush=True)  # noqa: T201
     sys.exit(status)
 
 
-def _flush() -> None:
+def flush() -> None:
     try:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):
@@ -236,7 +236,7 @@ class Interruption:
             self._by_force()
         # RuntimeError: the signal came in the midst of a write to the same stream.
         with suppress(OSError, ValueError, AttributeError, RuntimeError):
-            _flush()
+            flush()
             if sys.stdout.isatty():
                 # A live table hides the cursor.
                 os.write(sys.stdout.fileno(), b"\x1b[?25h")

