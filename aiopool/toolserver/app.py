@@ -70,7 +70,7 @@ class App:
 
         In this order: a client that loses its stream connects anew, and if it cannot, its calls fail, too.
         """
-        await self.server.linger(grace)
+        await self.server.end_calls(grace)
         self.server.end_streams()
         self._mcp.ending.set()
 

@@ -39,7 +39,8 @@ class _Edition:
             async with limit:
                 return await self.toolset.call(name, arguments)
         except TimeoutError:
-            return Result("the call was cancelled, because its pools had to be closed; call again", is_error=True)
+            text = "the call took too long: it was cancelled, because its pools had to be closed; call again"
+            return Result(text, is_error=True)
         except asyncio.CancelledError:
             self._cancelled_at = asyncio.get_running_loop().time()
             raise
@@ -60,13 +61,17 @@ class _Edition:
         """Whoever waits for it to be idle goes on."""
         self._idle.set()
 
+    def cancel_calls(self) -> None:
+        """Let the calls that are left end with a failure."""
+        if self._calls:
+            self._cancelled_at = asyncio.get_running_loop().time()
+        for limit in self._calls:
+            limit.reschedule(self._cancelled_at)
+
     async def close(self) -> None:
         """Cancel the calls that are left, and close the pools."""
-        now = asyncio.get_running_loop().time()
-        for limit in self._calls:
-            limit.reschedule(now)
-            self._cancelled_at = now
-        if (left := self._cancelled_at + UNDOING - now) > 0:
+        self.cancel_calls()
+        if (left := self._cancelled_at + UNDOING - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(left)
         await self.toolset.__aexit__(None, None, None)
 
@@ -114,6 +119,10 @@ class Current:
     async def wait_until_idle(self, timeout: float) -> None:
         """Returns when no call is under way, or after `timeout` seconds."""
         await self._edition.wait_until_idle(timeout)
+
+    def cancel_calls(self) -> None:
+        """Let the calls that are left end with a failure."""
+        self._edition.cancel_calls()
 
     async def reload(self) -> bool:
         """Read the file anew and serve what it says; if that cannot be served, go on as before and return False."""

@@ -76,14 +76,19 @@ class ToolServer:
         if await self._current.reload() and self._listed() != before:
             await self._bus.publish(ToolsListChanged())
 
-    async def linger(self, timeout: float) -> None:
-        """Refuse new calls, and return when those under way have ended, or after `timeout` seconds."""
-        self.refuse_calls()
-        await self._current.wait_until_idle(timeout)
-
     def refuse_calls(self) -> None:
         """Answer calls that come from now on with a refusal."""
         self.is_ending = True
+
+    async def end_calls(self, grace: float) -> None:
+        """Refuse new calls, and let those under way end for `grace` seconds; then they are cancelled."""
+        self.refuse_calls()
+        await self._current.wait_until_idle(grace)
+        self._current.cancel_calls()
+
+    def cancel_calls(self) -> None:
+        """Let the calls that are left end with a failure."""
+        self._current.cancel_calls()
 
     def end_streams(self) -> None:
         """Let the streams of those who listen for changes end."""

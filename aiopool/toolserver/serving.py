@@ -23,7 +23,6 @@ from aiopool.telling import explain
 if TYPE_CHECKING:
     from aiopool.toolserver.current import Current
     from aiopool.toolserver.server import ToolServer
-    from aiopool.toolserver.stdio import Wire
 
 logger = logging.getLogger("aiopool")
 
@@ -36,6 +35,10 @@ Over = Callable[["Current", KeepCurrent], Awaitable[None]]
 GRACE = 4
 #: Seconds after which a server that should have ended is ended by force; `docker stop` waits for ten.
 DEADLINE = 9.0
+
+#: What the extra brings that is imported here.
+_EXTRA = ("mcp", "starlette", "uvicorn", "watchfiles", "jsonschema", "yaml")
+_REMEDY = "; run: pip install 'aiopool-core[mcp]'"
 
 
 class Failure(Exception):
@@ -59,16 +62,14 @@ async def serve(
     logger.setLevel(logging.INFO)
     try:
         if transport == "stdio":
-            from aiopool.toolserver.stdio import Wire
-
-            wire = Wire()
-            await _serve(file, embedded, reload, partial(_over_stdio, wire))
+            await _serve(file, embedded, reload, partial(_over_stdio, *_take_stdio()))
         else:
             await _serve(file, embedded, reload, partial(_over_http, host, port))
-    except ModuleNotFoundError as exc:
-        raise Failure(f"{exc.name} is not installed; run: pip install 'aiopool-core[mcp]'") from None
-    except (Failure, PoolConfigError, ImportError) as exc:
-        raise Failure(str(exc)) from None
+    except (PoolConfigError, ImportError) as exc:
+        is_ours = isinstance(exc, ModuleNotFoundError) and exc.name in _EXTRA
+        raise Failure(f"{exc}{_REMEDY if is_ours else ''}") from None
+    except Failure:
+        raise
     except Exception as exc:
         raise Failure(explain(exc)) from None
 
@@ -89,14 +90,27 @@ async def _serve(file: str, embedded: bool, reload: bool, over: Over) -> None:
         await over(current, lambda server: reloading(server.reload, file, known, watch=reload))
 
 
-async def _over_stdio(wire: Wire, current: Current, keep_current: KeepCurrent) -> None:
+def _take_stdio() -> tuple[int, int]:
+    """Stdin and stdout for the protocol: whatever else reads finds nothing, and what it prints goes to stderr."""
+    if sys.stdin is None or sys.stdout is None:
+        raise Failure("stdin or stdout is closed; a client opens both, or use --transport http")
+    incoming, outgoing = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return incoming, outgoing
+
+
+async def _over_stdio(incoming: int, outgoing: int, current: Current, keep_current: KeepCurrent) -> None:
     from aiopool.toolserver.server import ToolServer
+    from aiopool.toolserver.stdio import Wire
 
     async with current:
         server = ToolServer(current)
         logger.info("serving %d tools over stdio", len(current.toolset.tools))
         async with keep_current(server):
-            await wire.serve(server, GRACE, ending=partial(_end_within, DEADLINE))
+            await Wire(incoming, outgoing).serve(server, GRACE, ending=partial(_end_within, DEADLINE))
 
 
 async def _over_http(host: str | None, port: int | None, current: Current, keep_current: KeepCurrent) -> None:

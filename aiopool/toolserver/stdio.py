@@ -34,22 +34,15 @@ logger = logging.getLogger("aiopool")
 #: As much as the SDK takes over HTTP, in bytes; a message is a line.
 MAX_MESSAGE = 4 * 1024 * 1024
 #: How long the last answers may take to be written, in seconds, to a client that is gone or does not read.
-WRITE_TIMEOUT = 2.0
+WRITE_TIMEOUT = 1.0
 _CHUNK = 64 * 1024
 
 
 class Wire:
-    """The descriptors 0 and 1, taken for the protocol alone.
+    """The protocol on two descriptors that belong to it alone."""
 
-    Whatever else in this process reads stdin finds nothing, and what it prints goes to stderr.
-    """
-
-    def __init__(self) -> None:
-        self._in, self._out = os.dup(0), os.dup(1)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
-        os.dup2(2, 1)
+    def __init__(self, incoming: int, outgoing: int) -> None:
+        self._in, self._out = incoming, outgoing
         #: The requests that were read and not answered yet.
         self._asked: set[RequestId] = set()
         self._answered_all = asyncio.Event()
@@ -59,7 +52,7 @@ class Wire:
         """Serve until the client has closed either end, or until cancelled.
 
         Then `ending` is called, and what was asked before is answered if that takes no more than `grace` seconds;
-        calls that are left are cancelled, and answered so.
+        calls that are left are cancelled, and answered, too.
         """
         mcp, loop, gone = server.mcp, asyncio.get_running_loop(), asyncio.Event()
         incoming, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
@@ -80,11 +73,14 @@ class Wire:
             server.end_streams()
             answering = asyncio.create_task(self._answered_all.wait())
             await asyncio.wait((answering, writing, serving), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-            answering.cancel()
+            server.cancel_calls()
+            await asyncio.wait(
+                (answering, writing, serving), timeout=WRITE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+            )
             incoming.close()
             await asyncio.wait((serving, writing), timeout=WRITE_TIMEOUT)
-            for task in (serving, writing):
-                task.cancel()
+            for each in (answering, serving, writing):
+                each.cancel()
             await asyncio.gather(serving, writing, return_exceptions=True)
 
     def _read_all(

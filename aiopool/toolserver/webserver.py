@@ -13,6 +13,8 @@ from aiopool.toolserver.app import App
 
 #: Connections of clients at once, below what a process may usually have; those beyond get 503.
 MAX_CONNECTIONS = 500
+#: How long the last answers may take to be written, in seconds.
+WRITE_TIMEOUT = 1
 
 
 async def run(app: App, listener: socket.socket, grace: int) -> None:
@@ -28,7 +30,7 @@ async def run(app: App, listener: socket.socket, grace: int) -> None:
             server_header=False,
             proxy_headers=False,
             limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=grace,
+            timeout_graceful_shutdown=WRITE_TIMEOUT,
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))

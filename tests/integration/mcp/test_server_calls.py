@@ -192,11 +192,11 @@ async def test_a_server_that_ends_refuses_newcomers_and_waits_for_the_others(cur
     async with Client(server.mcp, mode=mode) as client:
         call = asyncio.create_task(client.call_tool("nap", {"seconds": 0.3}))
         await asyncio.sleep(0.1)
-        lingering = asyncio.create_task(server.linger(5))
+        ending = asyncio.create_task(server.end_calls(5))
         await asyncio.sleep(0)
         late = await client.call_tool("add", {"a": 1})
         assert late.is_error
         assert "shutting down" in late.content[0].text  # type: ignore[union-attr]
         assert not call.done()
-        await lingering
+        await ending
         assert not (await call).is_error

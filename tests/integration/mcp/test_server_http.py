@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -248,22 +249,31 @@ async def test_a_client_that_is_killed_in_mid_call_leaves_no_query(
     await eventually(ended)
 
 
-async def test_sigterm_lets_calls_end_and_leaves_nothing(postgres: embedded.PostgresServer, tmp_path: Path) -> None:
-    with started_on_http(write_tools(tmp_path, "sigterm"), postgres.dsn) as (process, address):
-        async with Client(f"{address}/mcp", mode="legacy") as legacy, Client(f"{address}/mcp") as modern:
-            calls = [asyncio.create_task(each.call_tool("nap", {"seconds": 1})) for each in (legacy, modern)]
+@pytest.mark.parametrize("mode", MODES)
+async def test_sigterm_lets_calls_end_for_a_moment_and_leaves_nothing(
+    postgres: embedded.PostgresServer, tmp_path: Path, mode: str
+) -> None:
+    name = f"sigterm_{mode}"
+    with started_on_http(write_tools(tmp_path, name), postgres.dsn, bounds="serving.GRACE = 1") as (process, address):
+        with suppress(BaseExceptionGroup):  # its connections end, and what it does about that is its own affair
+            async with Client(f"{address}/mcp", mode=mode) as client:
+                short, long = (asyncio.create_task(client.call_tool("nap", {"seconds": each})) for each in (0.5, 60))
 
-            async def run() -> bool:
-                return await queries(postgres.dsn, "sigterm") == 2
+                async def run() -> bool:
+                    return await queries(postgres.dsn, name) == 2
 
-            await eventually(run)
-            process.send_signal(signal.SIGTERM)
-            assert [(await call).is_error for call in calls] == [False, False]
-            # Its stream ends with the server, and what it does about that is its own affair.
-            assert await asyncio.to_thread(process.wait, 10) == 143
+                await eventually(run)
+                process.send_signal(signal.SIGTERM)
+                assert not (await short).is_error
+                assert "cancelled" in (await long).content[0].text
+        assert await asyncio.to_thread(process.wait, 10) == 143
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
-    assert await queries(postgres.dsn, "sigterm", "true") == 0
+
+    async def ended() -> bool:
+        return await queries(postgres.dsn, name, "true") == 0
+
+    await eventually(ended)
 
 
 async def test_a_port_in_use_is_one_line_and_status_1(

@@ -66,9 +66,11 @@ def start(file: Path, dsn: str, *arguments: str, bounds: str = "", **how: Any) -
 
 
 @contextmanager
-def started_on_http(file: Path, dsn: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[Any], str]]:
+def started_on_http(
+    file: Path, dsn: str, *arguments: str, bounds: str = ""
+) -> Iterator[tuple[subprocess.Popen[Any], str]]:
     """The process, and where it listens."""
-    process = start(file, dsn, "--transport", "http", "--port", "0", *arguments)
+    process = start(file, dsn, "--transport", "http", "--port", "0", *arguments, bounds=bounds)
     try:
         yield process, address_of(process)
     finally:
