@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,9 +31,9 @@ NO_PARAMETERS = [
 ]
 
 
-@pytest.mark.parametrize("text", NO_PARAMETERS)
-def test_what_only_looks_like_a_parameter_is_none(text: str) -> None:
-    assert numbered(text, ("b",)) == (text, (), [])
+def test_what_only_looks_like_a_parameter_is_none() -> None:
+    for text in NO_PARAMETERS:
+        assert numbered(text, ("b",)) == (text, (), [])
 
 
 def test_a_name_becomes_a_number_at_its_first_place_and_keeps_it() -> None:
@@ -47,19 +46,19 @@ def test_a_number_stands_for_the_parameter_at_that_place_of_the_file() -> None:
     assert (text, names, problems) == ("select $1, $2, $1", ("b", "c"), [])
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("select :idd", ":idd is no parameter of this tool; did you mean 'id'?"),
-        ("select $3", "$3 is no parameter: the tool has 2, numbered from 1 in the order of `parameters`"),
-        ("select $0", "$0 is no parameter"),
-        ("select :id, $2", "both kinds"),
-        ("select a[1:id]", ":id needs a space before it, or after its colon if that belongs to a slice"),
-        ("select a[x:id]", "needs a space"),
-    ],
-)
-def test_what_cannot_be_a_parameter_is_told_with_its_remedy(text: str, told: str) -> None:
-    assert told in numbered(text, ("id", "name"))[2][0]
+REFUSED = [
+    ("select :idd", ":idd is no parameter of this tool; did you mean 'id'?"),
+    ("select $3", "$3 is no parameter: the tool has 2, numbered from 1 in the order of `parameters`"),
+    ("select $0", "$0 is no parameter"),
+    ("select :id, $2", "both kinds"),
+    ("select a[1:id]", ":id needs a space before it, or after its colon if that belongs to a slice"),
+    ("select a[x:id]", "needs a space"),
+]
+
+
+def test_what_cannot_be_a_parameter_is_told_with_its_remedy() -> None:
+    for text, told in REFUSED:
+        assert told in numbered(text, ("id", "name"))[2][0], text
 
 
 def test_a_tool_without_parameters_says_so() -> None:
@@ -68,27 +67,27 @@ def test_a_tool_without_parameters_says_so() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("select 1", "select"),
-        ("  -- c\n/* a /* b */ c */ SELECT 1", "select"),
-        ("((select 1) union select 2)", "select"),
-        ("/* x */commit; delete from t", "commit"),
-        ("--\rcommit", "commit"),
-        ("with x as (select 1) select 2", "with"),
-        ('"select" 1', ""),
-        (";select 1", ""),
-        ("'a'", ""),
-        ("", ""),
-        ("-- select", ""),
-        ("/* select", ""),
-        ("\ufeffselect 1", "\ufeffselect"),
-        ("ſelect 1", "ſelect"),
-    ],
-)
-def test_the_first_word_is_the_one_that_the_server_sees(text: str, word: str) -> None:
-    assert first_word(text) == word
+FIRST_WORDS = [
+    ("select 1", "select"),
+    ("  -- c\n/* a /* b */ c */ SELECT 1", "select"),
+    ("((select 1) union select 2)", "select"),
+    ("/* x */commit; delete from t", "commit"),
+    ("--\rcommit", "commit"),
+    ("with x as (select 1) select 2", "with"),
+    ('"select" 1', ""),
+    (";select 1", ""),
+    ("'a'", ""),
+    ("", ""),
+    ("-- select", ""),
+    ("/* select", ""),
+    ("\ufeffselect 1", "\ufeffselect"),
+    ("ſelect 1", "ſelect"),
+]
+
+
+def test_the_first_word_is_the_one_that_the_server_sees() -> None:
+    for text, word in FIRST_WORDS:
+        assert first_word(text) == word, text
 
 
 pieces = st.sampled_from(
