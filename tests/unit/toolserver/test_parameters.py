@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -318,6 +318,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     properties=st.dictionaries(st.sampled_from("abcd"), SCHEMAS),
     arguments=st.dictionaries(st.sampled_from("abcde"), VALUES),
