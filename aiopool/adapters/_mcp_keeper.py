@@ -12,14 +12,12 @@ Started by path with a bare interpreter: of the standard library only, and only 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
 import socket
 import sys
 import time
-from pathlib import Path
 
 #: Standard error, until the caller's own has come through it.
 SOCKET = 2
@@ -136,18 +134,20 @@ def _processes() -> list[tuple[int, int, int]]:
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
             try:
-                stat = Path("/proc", entry, "stat").read_text(errors="replace")
+                with open(f"/proc/{entry}/stat", "rb") as stat:
+                    state, parent, group, *_ = stat.read().rpartition(b")")[2].split()
             except OSError:
                 continue
-            state, parent, group, *_ = stat.rpartition(")")[2].split()
-            if state not in "ZX":
+            if state not in b"ZX":
                 processes.append((int(entry), int(parent), int(group)))
     return processes
 
 
 def _strike(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    try:
         os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
 
 
 def _reap(server: int) -> int | None:
@@ -165,8 +165,10 @@ def _reap(server: int) -> int | None:
 
 
 def _tell(link: socket.socket, line: str) -> None:
-    with contextlib.suppress(OSError):  # the caller may be gone
+    try:
         link.sendall(line.encode() + b"\n")
+    except OSError:  # the caller is gone
+        return
 
 
 def _prctl(option: int, value: int) -> None:
@@ -179,4 +181,4 @@ def _prctl(option: int, value: int) -> None:
 
 if __name__ == "__main__":
     code = keep(sys.argv[1:])
-    sys.exit(code if code >= 0 else 128 - code)
+    os._exit(code if code >= 0 else 128 - code)
