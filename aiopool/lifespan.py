@@ -109,7 +109,7 @@ class _Stay:
         except BaseException:
             self._is_to_be_closed = True
             raise
-        self._is_open, self._failure = True, None
+        self._is_open = True
 
     async def leave(self, manager: Manager, exc: BaseException | None) -> None:
         self.guests -= 1

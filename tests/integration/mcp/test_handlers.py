@@ -256,6 +256,17 @@ async def test_what_is_nobodys_business_is_masked_and_logged_under_an_id(
     assert not any("xyzzy" in line for line in others)
 
 
+async def test_what_a_framework_gets_carries_nothing_along_that_it_might_log(manager: PoolManager) -> None:
+    @manager.leased("database")
+    async def crash(connection: asyncpg.Connection) -> None:
+        raise ValueError("xyzzy")
+
+    async with manager.lifespan():
+        with pytest.raises(ToolError, match="internal error") as caught:
+            await crash()
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_resource_tells_what_went_wrong_too(manager: PoolManager, mode: Any) -> None:
     server: MCPServer[Any] = MCPServer("resources", lifespan=manager.lifespan)

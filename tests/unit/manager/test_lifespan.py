@@ -152,6 +152,36 @@ async def test_who_is_cancelled_after_all_others_have_left_closes_it() -> None:
     assert log == ["open a", "close a"]
 
 
+async def test_who_is_cancelled_in_the_turn_in_which_it_would_have_come_in_closes_what_the_others_left() -> None:
+    log: list[str] = []
+    manager = managed(SlowPool("a", log))
+
+    async def open_and_leave_at_once() -> None:
+        async with manager.lifespan():
+            second.cancel()
+
+    first = asyncio.create_task(open_and_leave_at_once())
+    second = asyncio.create_task(stay(manager))
+    await asyncio.wait((first, second))
+    assert second.cancelled()
+    assert log == ["open a", "close a"]
+
+
+async def test_what_failed_to_open_is_forgotten_when_nobody_is_left() -> None:
+    class Failure(Exception):
+        pass
+
+    pool = StubPool("a", open_error=Failure())
+    manager = managed(pool)
+    assert pool.open_error is not None
+    gone = weakref.ref(pool.open_error)
+    with pytest.raises(Failure):
+        await stay(manager)
+    pool.open_error = None
+    gc.collect()
+    assert gone() is None
+
+
 @pytest.mark.parametrize("error", [KeyError("an error"), BaseException("worse"), asyncio.CancelledError()])
 async def test_what_leaves_the_block_closes_it_and_goes_on(error: BaseException) -> None:
     log: list[str] = []
@@ -184,6 +214,21 @@ async def test_a_close_that_was_cut_short_is_finished_before_the_next_open() -> 
     assert log == ["open a"]
     await stay(manager)
     assert log == ["open a", "close a", "open a", "close a"]
+
+
+async def test_an_open_that_was_cut_short_while_it_was_undone_is_undone_before_the_next() -> None:
+    log: list[str] = []
+    hanging = SlowPool("b", log)
+    manager = managed(SlowPool("a", log), hanging)
+    first = asyncio.create_task(stay(manager))
+    await asyncio.sleep(1.5)
+    first.cancel()  # while b opens, and again while a closes for that
+    await asyncio.sleep(0.5)
+    first.cancel()
+    await asyncio.wait((first,))
+    assert log == ["open a"]
+    await stay(manager)
+    assert log[1:] == ["close b", "close a", "open a", "open b", "close b", "close a"]
 
 
 # -- attacks, on real pools
@@ -306,6 +351,13 @@ def test_loops_may_take_turns(backends: list[Backend]) -> None:
     for _ in range(3):
         asyncio.run(stay(manager))
     assert [len(backend.connections) for backend in backends] == [6, 6]
+
+
+def test_a_loop_need_not_be_closed_for_another_to_have_its_turn(backends: list[Backend]) -> None:
+    manager = real(backends)
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        for runner in (one, other, one):
+            runner.run(stay(manager))
 
 
 def in_a_loop_that_dies(enter: Callable[[], Any]) -> None:
