@@ -15,7 +15,7 @@ def sdk(module: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as exc:
-        if exc.name != "mcp":
+        if (exc.name or "").partition(".")[0] != "mcp":
             raise
         raise missing_driver("mcp", "mcp") from None
 

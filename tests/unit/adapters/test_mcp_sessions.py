@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
 
 from aiopool import PoolClosed, PoolConfig, PoolConfigError, PoolNotFound, PoolTimeout, PoolUnavailable
-from aiopool.adapters.mcp import DEFAULTS, MCPSessionPool
+from aiopool.adapters.mcp import DEFAULTS, MCPSessionPool, stdio, streamable_http
 from tests.fakes import settle
 
 who = contextvars.ContextVar("who", default="the builder")
@@ -432,3 +433,21 @@ async def test_a_pool_that_was_dropped_says_so_and_ends_its_sessions(servers):
         del pool
     await asyncio.sleep(5)
     assert not servers.open_now
+
+
+async def test_the_pool_needs_no_sdk_and_its_factories_say_which_extra_brings_it(monkeypatch, servers):
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    for make_factory in (lambda: stdio("python", "server.py"), lambda: streamable_http("https://example.com/mcp")):
+        with pytest.raises(ImportError, match=r"aiopool-core\[mcp\]"):
+            make_factory()
+    async with MCPSessionPool({"a": servers["a"]}) as pool:
+        assert (await pool.call_tool("a", "0")).server == "a"
+
+
+def test_what_a_factory_shows_holds_no_secret():
+    pytest.importorskip("mcp")
+    factories = [
+        stdio("python", "server.py", "--token=s3cret", env={"TOKEN": "s3cret"}),
+        streamable_http("https://user:s3cret@example.com/mcp?key=s3cret", headers={"Authorization": "s3cret"}),
+    ]
+    assert "s3cret" not in repr(factories)
