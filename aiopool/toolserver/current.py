@@ -17,6 +17,8 @@ logger = logging.getLogger("aiopool")
 
 #: How long calls may go on, in seconds, on a toolset that was replaced, before they are cancelled.
 RETIRE_AFTER = 60.0
+#: Toolsets that were replaced and have calls yet; with more, those of the oldest are cancelled.
+MAX_RETIRING = 3
 #: How long servers have, in seconds, to be told that what they do for a call was cancelled: pools that close end that.
 UNDOING = 0.2
 
@@ -137,6 +139,8 @@ class Current:
                 logger.error("the tools stay as they are, because the new pools do not open: %s", explain(exc))
                 return False
             old, self._edition = self._edition, _Edition(toolset)
+            for oldest in list(self._retiring.values())[: 1 - MAX_RETIRING]:
+                oldest.wait_no_more()
             retiring = asyncio.create_task(self._retire(old))
             self._retiring[retiring] = old
             retiring.add_done_callback(self._retiring.pop)

@@ -33,6 +33,8 @@ logger = logging.getLogger("aiopool")
 
 #: As much as the SDK takes over HTTP, in bytes; a message is a line.
 MAX_MESSAGE = 4 * 1024 * 1024
+#: Requests that are read and not answered yet; with so many, no more is read until the client takes its answers.
+MAX_ASKED = 2000
 #: How long the last answers may take to be written, in seconds, to a client that is gone or does not read.
 WRITE_TIMEOUT = 1.0
 _CHUNK = 64 * 1024
@@ -45,8 +47,9 @@ class Wire:
         self._in, self._out = incoming, outgoing
         #: The requests that were read and not answered yet.
         self._asked: set[RequestId] = set()
-        self._answered_all = asyncio.Event()
+        self._answered_all, self._has_room = asyncio.Event(), asyncio.Event()
         self._answered_all.set()
+        self._has_room.set()
 
     async def serve(self, server: ToolServer, grace: float, ending: Callable[[], object]) -> None:
         """Serve until the client has closed either end, or until cancelled.
@@ -101,6 +104,7 @@ class Wire:
                 error = ErrorData(code=PARSE_ERROR, message="Parse error: not one JSON-RPC message a line")
                 await write.send(SessionMessage(JSONRPCError(jsonrpc="2.0", id=None, error=error)))
             else:
+                await self._has_room.wait()
                 self._note(message)
                 await incoming.send(SessionMessage(message))
 
@@ -130,7 +134,8 @@ class Wire:
                     self._asked.discard(request)
         elif message.id is not None:
             self._asked.discard(message.id)
-        (self._answered_all.clear if self._asked else self._answered_all.set)()
+        for event, is_so in ((self._answered_all, not self._asked), (self._has_room, len(self._asked) < MAX_ASKED)):
+            event.set() if is_so else event.clear()
 
 
 def _lines(descriptor: int) -> Iterator[bytes | None]:

@@ -196,6 +196,28 @@ async def test_the_pools_of_a_call_that_never_ends_are_closed_in_the_end(
             assert (await call).is_error
 
 
+async def test_many_changes_in_a_row_do_not_pile_up_pools(postgres: embedded.PostgresServer, tmp_path: Path) -> None:
+    file = write_tools(tmp_path, "many")
+    async with serving(file, postgres.dsn) as current:
+        server = ToolServer(current)
+        async with Client(server.mcp) as client:
+            calls = []
+            for _ in range(module.MAX_RETIRING + 2):
+                calls.append(asyncio.create_task(client.call_tool("nap", {"seconds": 25})))
+
+                async def is_under_way(edition: Any = current._edition) -> bool:
+                    return len(edition._calls) == 1
+
+                await eventually(is_under_way)
+                await server.reload()
+            done, _ = await asyncio.wait(calls[:2], timeout=5)
+            assert [call.result().is_error for call in done] == [True, True]
+            assert not any(call.done() for call in calls[2:])
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+
+
 async def test_the_file_is_read_again_when_it_is_replaced_and_on_sighup(tmp_path: Path) -> None:
     file = tmp_path / "tools.yaml"
     file.write_text("one")
