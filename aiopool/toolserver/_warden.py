@@ -22,10 +22,13 @@ def watch(pipe: int, server: int) -> set[int]:
     """The groups that were left when the server ended."""
     groups: set[int] = set()
     received = b""
-    # A child that the server has forked may hold its end of the pipe open after its death.
-    while os.getppid() == server:
-        if not select.select([pipe], [], [], 1.0)[0]:
-            continue
+    while True:
+        # A child that the server has forked may hold its end of the pipe open after its death; what is in it counts.
+        is_alive = os.getppid() == server
+        if not select.select([pipe], [], [], 1.0 if is_alive else 0.0)[0]:
+            if is_alive:
+                continue
+            break
         data = os.read(pipe, 65536)
         if not data:
             break

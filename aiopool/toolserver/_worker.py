@@ -13,7 +13,6 @@ no workers.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import select
 import signal
@@ -25,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from json import dumps, loads  # a script may put its own in their place
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
@@ -38,6 +38,8 @@ from aiopool.toolserver.output import as_text
 
 #: How long a script may take to end by itself after SIGTERM, in seconds.
 GRACE = 2.0
+#: The exit status after SIGTERM, whether a script ran or not.
+ENDED = 128 + signal.SIGTERM
 #: Where a script's arguments by name stand, as JSON, when it is run without a worker.
 ARGUMENTS = "AIOPOOL_ARGUMENTS"
 
@@ -73,7 +75,7 @@ class Worker:
         for request in self._requests():
             self._reply(self._call(request) if "file" in request else self._ping())
             if self._is_ending:
-                break
+                raise SystemExit(ENDED)
             if script.current is not None:
                 # After the answer, so that nobody waits for it.
                 self._run(script.current.settle())
@@ -156,6 +158,7 @@ class Worker:
         if _tasks(self._loop):
             self._run(_end_tasks(self._loop))
         wear = self._surroundings.restore() or ("a thread" if self._threads.are_busy else None)
+        wear = wear or ("its end" if self._is_ending else None)
         if self._ran is not None and wear is None:
             self._ran.__dict__.clear()  # files that it has not closed are closed by this
         self._ran = None
@@ -166,14 +169,14 @@ class Worker:
 
     def _requests(self) -> Iterator[dict[str, Any]]:
         while line := self._lines.readline():
-            yield json.loads(line)
+            yield loads(line)
 
     def _reply(self, answer: dict[str, Any]) -> None:
-        self._control.sendall(json.dumps(answer).encode() + b"\n")
+        self._control.sendall(dumps(answer).encode() + b"\n")
 
     def _end(self, number: int, frame: FrameType | None) -> NoReturn:
         self._is_ending = True
-        raise SystemExit(128 + number)
+        raise SystemExit(ENDED)
 
 
 def _cause(error: Exception) -> dict[str, Any]:
@@ -264,7 +267,7 @@ def run_once(file: str, *values: str) -> int:
         outline = loaded.program.main
         if outline is None or ARGUMENTS not in os.environ:
             raise ToolFailure(f"only a tool has arguments for its main(): run `python {file}`")
-        request = json.loads(os.environ.pop(ARGUMENTS))
+        request = loads(os.environ.pop(ARGUMENTS))
         value = call(scripts.main(loaded), outline, request["arguments"], request["extras"])
         if outline.is_async:
             value = asyncio.run(value)

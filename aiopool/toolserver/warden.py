@@ -18,10 +18,13 @@ class Warden:
         self._child: Child | None = None
         self._pipe = -1
 
-    def watch(self, child: Child) -> None:
+    def be_there(self) -> None:
+        """Before the first of them is started, or there would be a moment in which nobody knows of it."""
         if self._child is None or self._child.exited.done():
             self._let_go()
             self._start()
+
+    def watch(self, child: Child) -> None:
         self._tell(f"+{child.pid}")
         child.exited.add_done_callback(lambda _: self._tell(f"-{child.pid}"))
 

@@ -76,6 +76,7 @@ class Slot:
 
     def start(self, argv: Sequence[str], env: Mapping[str, str], cwd: str, stdin: str | None) -> Child:
         """Raises `OSError` if it can't be started."""
+        self._warden.be_there()
         self.child = child = Child(argv, env=env, cwd=cwd, stdin=stdin)
         self._warden.watch(child)
         return child

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
 import textwrap
@@ -177,6 +178,28 @@ async def test_a_polite_one_has_time_to_tidy_up_when_its_caller_leaves(tmp_path:
         with pytest.raises(asyncio.CancelledError):
             await call
         await eventually((tmp_path / "tidy").exists)
+
+
+async def test_calls_that_are_cancelled_at_any_moment_leave_nothing(tmp_path: Path) -> None:
+    draw, mark = random.Random(5), f"aiopool-mark-{os.getpid()}"
+    tool = shell_tool("echo", f"sleep 0.01 & wait; printf %s {{{{name}}}} # {mark}")
+    async with toolset(tool) as tools:
+
+        async def call(n: int) -> None:
+            task = asyncio.create_task(tools.call("echo", {"name": str(n)}))
+            if n % 2:
+                await asyncio.sleep(draw.random() * 0.1)
+                task.cancel()
+            try:
+                result = await task
+            except asyncio.CancelledError:
+                return
+            assert (result.text, result.is_error) == (str(n), False)
+
+        await asyncio.gather(*map(call, range(100)))
+        assert tools.pools.stats()["scripts.slots"]["size"] <= 20
+    running = await asyncio.create_subprocess_exec("ps", "-eo", "args", stdout=asyncio.subprocess.PIPE)
+    assert mark not in (await running.communicate())[0].decode()
 
 
 async def test_no_more_run_at_once_than_the_pool_allows(postgres: PostgresServer, tmp_path: Path) -> None:

@@ -234,6 +234,7 @@ async def test_processes_that_a_script_leaves_behind_are_gone_when_its_worker_is
 
 
 KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+TERM = "import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"
 FORK = "import os\nif os.fork() == 0: print('child', flush=True)\nelse: os.wait(); print('parent')"
 
 
@@ -252,6 +253,8 @@ FORK = "import os\nif os.fork() == 0: print('child', flush=True)\nelse: os.wait(
         ("import os; os.closerange(3, 256); print('out')", None, True),
         ("import os; os.closerange(0, 256)", None, True),
         ("raise KeyboardInterrupt", None, True),
+        (TERM, "the script ended with exit status 143 and said nothing", True),
+        ("import json; json.dumps = json.loads = lambda *_: 'x'; print('out')", "out", False),
         (FORK, "child\nparent", False),
         ("import os\nos.fork() or os._exit(0)\nprint('parent')", "parent", False),
         ("import asyncio\nasync def f(): print('ran')\nasyncio.run(f())", "ran", False),
