@@ -14,6 +14,7 @@ from aiopool.adapters._mcp_room import Room
 from aiopool.adapters._mcp_session import Session, opened
 from aiopool.config import PoolConfig
 from aiopool.connection import PooledConnection
+from aiopool.errors import PoolTimeout
 from aiopool.lease import Lease
 from aiopool.pool import ConnectionPool
 
@@ -71,11 +72,21 @@ class Branch:
         self.pool.subscribe(self._heed)
 
     async def acquire(self, timeout: float | None) -> Lease[Session]:
-        """As the pool's own does."""
+        """As the pool's own does, but tells if it is the others who keep it from opening one."""
         self._callers += 1
         self._room.review()  # an opening may still be parked there whose caller has given up: now it has another
         try:
             return await self.pool.acquire(timeout)
+        except PoolTimeout as exc:
+            if exc.phase != "open" or not self._room.is_parked(self):
+                raise
+            raise PoolTimeout(
+                f"pool {self.pool.name!r} had no session in time (waited {exc.waited:.2f}s): all "
+                f"max_sessions={self._room.size} are in use for other servers or identities; raise max_sessions, hold "
+                "sessions for a shorter time, or pass a longer timeout",
+                waited=exc.waited,
+                stats=exc.stats,
+            ) from exc.__cause__
         finally:
             self._callers -= 1
 

@@ -44,6 +44,10 @@ class Room:
     def remove(self, branch: Branch) -> None:
         self._branches.discard(branch)
 
+    def is_parked(self, branch: Branch) -> bool:
+        """Whether it waits for a place."""
+        return branch in self._parked.values()
+
     async def enter(self, branch: Branch) -> None:
         if self.taken < self.size:
             self.taken += 1

@@ -18,7 +18,7 @@ from mcp.server import MCPServer
 from aiopool import PoolClosed, PoolConfig, PoolUnavailable
 from aiopool.adapters.mcp import MCPSessionPool, streamable_http
 
-QUICK = PoolConfig(max_size=2, open_timeout=5, close_timeout=2, unavailable_after=0, validate_after=0.2)
+QUICK = PoolConfig(max_size=2, open_timeout=10, close_timeout=2, unavailable_after=0, validate_after=0.2)
 tenant = contextvars.ContextVar("tenant", default="nobody")
 
 
@@ -73,7 +73,7 @@ class Peer:
             assert not thread.is_alive()
 
 
-async def eventually(condition, within=5.0):
+async def eventually(condition, within=10.0):
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

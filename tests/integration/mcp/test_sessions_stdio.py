@@ -18,7 +18,7 @@ from aiopool import PoolClosed, PoolConfig, PoolTimeout, PoolUnavailable
 from aiopool.adapters.mcp import MCPSessionPool, stdio
 
 PLAIN = str(Path(__file__).with_name("plain_server.py"))
-QUICK = PoolConfig(max_size=2, open_timeout=5, close_timeout=2, unavailable_after=0)
+QUICK = PoolConfig(max_size=2, open_timeout=10, close_timeout=2, unavailable_after=0)
 
 
 def plain(*manners):
@@ -45,7 +45,7 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
-async def eventually(condition, within=5.0):
+async def eventually(condition, within=10.0):
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -178,8 +178,9 @@ async def test_a_busy_session_gives_way_when_somebody_elsewhere_has_waited_for_l
 async def test_who_waits_for_a_place_in_vain_is_told_so(make):
     pool = make(max_sessions=1)
     async with pool.session("a"):
-        with pytest.raises(PoolTimeout):
+        with pytest.raises(PoolTimeout, match="max_sessions=1 are in use for other servers") as caught:
             await pool.call_tool("b", "0", timeout=3)
+        assert (caught.value.phase, caught.value.waited) == ("wait", 3)
     assert (await pool.call_tool("b", "0")).server == "b"
 
 
