@@ -62,10 +62,10 @@ def _end_of_comment(text: str, at: int) -> int:
 def first_word(text: str) -> str:
     """The word that a statement begins with, in small letters; "" if it begins with none.
 
-    Opening parentheses may stand before it, as in `(select 1) union (select 2)`.
+    Opening parentheses may stand before it, as in `(select 1) union (select 2)`, and empty statements.
     """
     for lexeme in lexemes(text):
-        if lexeme[0] != "(":
+        if lexeme[0] not in "(;":
             return (lexeme["word"] or "").lower()
     return ""
 

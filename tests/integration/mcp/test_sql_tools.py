@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest_asyncio
 from aiopool import PoolConfig, embedded
 from aiopool.adapters.postgres import DatabasePool
 from aiopool.telling import ToolFailure, explain
+from aiopool.toolserver._sql_text import numbered
 from tests.tool_bodies import Called, manager_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -366,3 +368,38 @@ async def test_a_failed_statement_costs_no_connection(database: DatabasePool) ->
     for _ in range(3):
         await told(written(database)(query="select 1/0"))
     assert await database.fetchval("select pg_backend_pid()") == before
+
+
+def _hidden(rng: random.Random) -> str:
+    """Something in which the server sees no parameter, whatever it looks like."""
+    inside = "".join(
+        rng.choices([":a", "$1", "'", '"', "\\", "$$", "$x$", "--", "/*", "*/", "\n", "é", ";", " ", "E"], k=6)
+    )
+    match rng.randrange(7):
+        case 0:
+            return "'" + inside.replace("'", "''") + "'"
+        case 1:
+            return "E'" + inside.replace("\\", "\\\\").replace("'", rng.choice(["\\'", "''"])) + "'"
+        case 2:
+            return "$q$" + inside.replace("$q$", "") + "$q$"
+        case 3:
+            return "1 /* " + inside.replace("/*", "").replace("*/", "").replace("/", "").replace("*", "") + " /* */ */"
+        case 4:
+            return "1 -- " + inside.replace("\n", " ") + "\n"
+        case 5:
+            return '1 as "' + inside.replace('"', '""') + '"'
+        case _:
+            return "E'a'" + rng.choice(["\n", " \n\t", "--x\n", " -- ' \n\n"]) + "'\\' :a'"
+
+
+async def test_the_server_sees_the_parameters_where_we_do(database: DatabasePool) -> None:
+    rng = random.Random(5)
+    async with database.connection() as connection:
+        for _ in range(300):
+            text = f"select {_hidden(rng)}, :a::text, {_hidden(rng)}, (:a), (:b::int[])[1:2], {_hidden(rng)}"
+            changed, names, problems = numbered(text, ("a", "b"))
+            assert (names, problems) == (("a", "b"), []), text
+            statement = await connection.prepare(changed, name="")
+            assert [each.name for each in statement.get_parameters()] == ["text", "int4[]"], text
+            row = await statement.fetchrow("x", [1, 2])
+            assert (row[1], row[3]) == ("x", "x"), text
