@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from aiopool.configfile import Document, KeyPath, read_document, suggest
-from aiopool.configvalues import COUNT, LIST, NUMBER, SECONDS, TABLE, TEXT, Unfit, ValueType, either
+from aiopool.configvalues import NUMBER, SECONDS, TABLE, TEXT, Unfit, ValueType, either
 from aiopool.envvars import expand_tree
 from aiopool.errors import PoolConfigError
 from aiopool.policies.outage import without_tracebacks
@@ -19,6 +19,7 @@ from aiopool.poolspec import SECTIONS, PoolSpec, pools_of, read_specs
 from aiopool.toolserver.parameters import read_parameters
 from aiopool.toolserver.remedies import FILE_REMEDIES, TOOL_REMEDIES
 from aiopool.toolserver.section import Section
+from aiopool.toolserver.settings import ServerSettings, read_settings
 from aiopool.toolserver.tool import CALL_TIMEOUT, BodyReader, Head, Tool
 
 #: The keys of a tool that say what it does, each read by the module of that name here, and the kind of pool that
@@ -30,9 +31,6 @@ _IN_NEED = ("sql", "redis")
 _GRACE = 5.0
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_PORT = ValueType("a port, 0 to 65535", lambda value: _port(value))
-_HEADER = ValueType("text that a header can hold: visible ASCII, without spaces", lambda value: _header(value))
-_SERVER_KEYS = {"host": TEXT, "port": _PORT, "allowed_hosts": LIST, "allowed_origins": LIST, "token": _HEADER}
 _FILE_KEYS = {"name": TEXT, "description": TEXT, "version": either(TEXT, NUMBER)}
 _TOOL_KEYS = {
     "name": TEXT,
@@ -49,18 +47,6 @@ class BodyModule(Protocol):
     KEY: str
     TOOL_KEYS: Mapping[str, ValueType]
     read: BodyReader
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """`server:` of the file."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    #: Beside the loopback's own; None: not written.
-    allowed_hosts: tuple[str, ...] | None = None
-    allowed_origins: tuple[str, ...] | None = None
-    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -128,7 +114,7 @@ class _Reading:
             dict.fromkeys([*SECTIONS, *(key for key in root.data if key.startswith("x-"))]), FILE_REMEDIES
         )
         own = root.read(_FILE_KEYS)
-        settings = self._settings(root)
+        settings = read_settings(root.section("server"))
         table = pools_of(document) if "pools" in root else {}
         pools = read_specs(document, table, self._env, may_lack_addresses=self._may_lack)
         for spec in pools.values():
@@ -162,15 +148,6 @@ class _Reading:
             expand_tree(data, self._env, path, lambda *problem, into=problems: into.append(problem))
             for part in [path] if problems else [(*path, key) for key in BODIES if path[0] == "tools"]:
                 self._document.overlook(part)
-
-    def _settings(self, root: Section) -> ServerSettings:
-        section = root.section("server")
-        section.refuse_unknown(_SERVER_KEYS)
-        values = section.read(_SERVER_KEYS)
-        for key in ("allowed_hosts", "allowed_origins"):
-            if key in values:
-                values[key] = tuple(values[key])
-        return ServerSettings(**values)
 
     def _tools(self, root: Section, kinds: Mapping[str, str | None]) -> dict[str, Tool]:
         tools: dict[str, Tool] = {}
@@ -295,21 +272,6 @@ def _items(data: Any) -> Iterator[tuple[KeyPath, Any]]:
         yield from ((("pools", str(name)), keys) for name, keys in pools.items())
     if isinstance(tools := sections.get("tools"), list):
         yield from ((("tools", number), tool) for number, tool in enumerate(tools))
-
-
-def _port(value: Any) -> int:
-    port: int = COUNT.parse(value)
-    if not 0 <= port <= 65_535:
-        raise ValueError
-    return port
-
-
-def _header(value: Any) -> str:
-    text: str = TEXT.parse(value)
-    # Empty, it would let everybody in.
-    if not re.fullmatch(r"[!-~]+", text):
-        raise ValueError
-    return text
 
 
 def _texts(value: Any) -> dict[str, str]:

@@ -14,7 +14,8 @@ from aiopool.configfile import suggest
 from aiopool.errors import PoolConfigError
 from aiopool.manager import PoolManager
 from aiopool.telling import ToolFailure, explain
-from aiopool.toolserver.reading import ServerFile, ServerSettings, read_file
+from aiopool.toolserver.reading import ServerFile, read_file
+from aiopool.toolserver.settings import ServerSettings
 from aiopool.toolserver.tool import MAX_BYTES, Body, Preparing, Result, Tool
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from aiopool import errors, poolspec, testing
 from aiopool.metrics.prometheus import PoolCollector
 from aiopool.poolkinds import KINDS
 from aiopool.stats import PoolStats
-from aiopool.toolserver import reading, schema
+from aiopool.toolserver import reading, schema, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -54,7 +54,7 @@ def test_every_key_of_a_file_of_tools_is_documented():
         return {key for row in rows if row.startswith("| `") for key in re.findall(r"`(\w+)`", row.split("|")[1])}
 
     assert keys("## Keys") == set(poolspec.SECTIONS)
-    assert keys("### `server`") == set(reading._SERVER_KEYS)
+    assert keys("### `server`") == set(settings.KEYS)
     assert keys("### A tool") == {*reading._TOOL_KEYS, "parameters", *reading.BODIES}
     assert keys("### A parameter") | {"minimum", "maximum"} == {"name", "required", *schema.PARAMETER_KEYS}
     assert set(schema.KEYWORDS) <= set(re.findall(r"`(\w+)`", page.split("In `items` and")[1]))

@@ -13,6 +13,7 @@ from aiopool.errors import PoolConfigError
 from aiopool.toolserver import reading
 from aiopool.toolserver.reading import ServerFile, read_file
 from aiopool.toolserver.remedies import FILE_REMEDIES, TOOL_REMEDIES
+from aiopool.toolserver.settings import ServerSettings
 from tests.unit.manager.test_poolspec import ARTICLE
 from tests.unit.toolserver.standin import StandIn
 
@@ -171,7 +172,7 @@ def test_the_server_section(read: Read) -> None:
 def test_a_file_without_a_server_section_has_defaults(read: Read) -> None:
     file = read("tools: [{name: a, script: x}]")
     assert (file.name, file.description, file.version) == ("aiopool", None, "1.0.0")
-    assert file.settings == reading.ServerSettings("127.0.0.1", 8000, None, None, None)
+    assert file.settings == ServerSettings("127.0.0.1", 8000, None, None, None)
 
 
 def test_a_mapping_is_read_too(standin: StandIn) -> None:
