@@ -21,7 +21,11 @@ from tests.integration.mcp.toolserving import started_on_http
 
 HERE = Path(__file__).parent
 TOOLS = HERE / "tools.yaml"
-STDIO = [sys.executable, "-m", "aiopool", "serve", str(TOOLS)]
+ARTICLES = HERE.parents[3] / "examples" / "gantz" / "gantz.yaml"
+SERVE = [sys.executable, "-m", "aiopool", "serve"]
+STDIO = [*SERVE, str(TOOLS)]
+#: At once: each of them keeps a processor busy, and so do the tests beside these.
+THREADS = 3
 #: For one client, in seconds, on a machine that is busy with the others.
 PATIENCE = 120.0
 
@@ -31,9 +35,9 @@ Run = subprocess.CompletedProcess[str]
 class Clients:
     """They run side by side, each in a process of its own; `result` is what it printed."""
 
-    def __init__(self, url: str, dsn: str, scratch: Path) -> None:
-        self.url, self.dsn, self.scratch = url, dsn, scratch
-        self._threads = ThreadPoolExecutor()
+    def __init__(self, url: str, dsn: str, redis: str, scratch: Path) -> None:
+        self.url, self.dsn, self.redis, self.scratch = url, dsn, redis, scratch
+        self._threads = ThreadPoolExecutor(THREADS)
         npm = self._threads.submit(packages.install)
         self._runs = {
             **{name: self._threads.submit(self._run, command, scratch) for name, command in self._python().items()},
@@ -56,7 +60,7 @@ class Clients:
         """Those for Node.js, in the folder that has the packages."""
         bin_ = Path("node_modules", ".bin")
         conformance = [str(bin_ / "conformance"), "server", "--url", self.url, "--suite", "all"]
-        inspector = [str(bin_ / "mcp-inspector"), "--cli"]
+        inspector = [str(bin_ / "mcp-inspector"), "--cli", "--connect-timeout", "60000"]
         over_http = [*inspector, self.url, "--transport", "http"]
         call = ["--method", "tools/call", "--tool-name", "divide", "--tool-arg", "a=5"]
         return {
@@ -68,7 +72,17 @@ class Clients:
             "inspector, list": [*over_http, "--method", "tools/list"],
             "inspector, call": [*over_http, *call],
             "inspector, error": [*over_http, *call, "--tool-arg", "b=0"],
-            "inspector, stdio": [*inspector, "-e", f"DATABASE_URL={self.dsn}", *STDIO, *call, "--tool-arg", "b=4"],
+            "inspector, article": [
+                *(*inspector, "-e", f"DATABASE_URL={self.dsn}", "-e", f"REDIS_URL={self.redis}", *SERVE, str(ARTICLES)),
+                *(
+                    "--method",
+                    "tools/call",
+                    "--tool-name",
+                    "query_database",
+                    "--tool-arg",
+                    "query=select 6 * 7 as answer",
+                ),
+            ],
         }
 
     def _node(self, command: list[str], npm: Future[Path]) -> Run:
@@ -83,9 +97,13 @@ class Clients:
 
 
 @pytest.fixture(scope="module")
-def clients(postgres: embedded.PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
+def clients(
+    postgres: embedded.PostgresServer,
+    redis_server: embedded.RedisServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Clients]:
     with started_on_http(TOOLS, postgres.dsn) as (_, address):
-        clients = Clients(f"{address}/mcp", postgres.dsn, tmp_path_factory.mktemp("foreign"))
+        clients = Clients(f"{address}/mcp", postgres.dsn, redis_server.url, tmp_path_factory.mktemp("foreign"))
         try:
             yield clients
         finally:
@@ -169,9 +187,14 @@ def test_the_conformance_suite_finds_what_a_server_of_tools_offers(clients: Clie
 def test_the_inspector_lists_and_calls(clients: Clients) -> None:
     assert len(printed(clients.result("inspector, list"))["tools"]) == 6
     assert printed(clients.result("inspector, call"))["structuredContent"] == rows(2.5)
-    assert printed(clients.result("inspector, stdio"))["structuredContent"] == rows(1.25)
     failed = clients.result("inspector, error")
     assert failed.returncode != 0
     answer = json.loads(failed.stdout)
     assert answer["isError"] is True
     assert answer["content"][0]["text"] == "division by zero (SQLSTATE 22012)"
+
+
+def test_the_inspector_calls_the_tool_of_the_articles_file_over_stdio(clients: Clients) -> None:
+    answer = printed(clients.result("inspector, article"))
+    assert answer["isError"] is False
+    assert answer["structuredContent"] == {"rows": [{"answer": 42}], "row_count": 1}
