@@ -437,7 +437,8 @@ async def test_a_pool_that_was_dropped_says_so_and_ends_its_sessions(servers):
 
 
 async def test_the_pool_needs_no_sdk_and_its_factories_say_which_extra_brings_it(monkeypatch, servers):
-    monkeypatch.setitem(sys.modules, "mcp", None)
+    for module in ("mcp", "mcp.client.stdio", "mcp.client.streamable_http"):
+        monkeypatch.setitem(sys.modules, module, None)
     for make_factory in (lambda: stdio("python", "server.py"), lambda: streamable_http("https://example.com/mcp")):
         with pytest.raises(ImportError, match=r"aiopool-core\[mcp\]"):
             make_factory()
