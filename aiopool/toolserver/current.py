@@ -68,7 +68,8 @@ class _Edition:
         if self._calls:
             self._cancelled_at = asyncio.get_running_loop().time()
         for limit in self._calls:
-            limit.reschedule(self._cancelled_at)
+            if not limit.expired():  # it was cancelled before, and takes its time
+                limit.reschedule(self._cancelled_at)
 
     async def close(self) -> None:
         """Cancel the calls that are left, and close the pools."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiopool.adapters.face import PoolFace
-from aiopool.errors import PoolError, PoolTimeout
+from aiopool.errors import PoolError, PoolFull, PoolOverloaded, PoolTimeout
 from aiopool.pool import ConnectionPool
 
 #: Seconds that a pool has for it.
@@ -40,9 +40,9 @@ async def _ask(pool: Any) -> dict[str, Any]:
     error: Exception | None = None
     try:
         await _lend(pool)
-    except PoolTimeout as exc:
+    except (PoolTimeout, PoolFull, PoolOverloaded) as exc:
         # If all are lent it can lend, and does.
-        if exc.phase != "wait" or not pool.stats()["in_use"]:
+        if getattr(exc, "phase", "wait") != "wait" or not pool.stats()["in_use"]:
             error = exc
     except Exception as exc:
         error = exc

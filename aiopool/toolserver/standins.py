@@ -1,4 +1,4 @@
-"""Servers for the pools of a file that name no address: for trying it out, and gone afterwards."""
+"""Servers for the pools of a file that name no address: for trying it out. They outlive reloads, and end with us."""
 
 from __future__ import annotations
 

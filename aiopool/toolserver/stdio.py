@@ -17,6 +17,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 from mcp.types import (
+    INTERNAL_ERROR,
     PARSE_ERROR,
     ErrorData,
     JSONRPCError,
@@ -85,6 +86,9 @@ class Wire:
             for each in (answering, serving, writing):
                 each.cancel()
             await asyncio.gather(serving, writing, return_exceptions=True)
+        for task in (serving, writing):
+            if not task.cancelled():
+                task.result()  # a fault of ours is no orderly end
 
     def _read_all(
         self,
@@ -119,8 +123,8 @@ class Wire:
         with suppress(OSError):  # the client reads no more
             async with outgoing:
                 async for message in outgoing:
-                    line = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-                    await anyio.to_thread.run_sync(_write, self._out, f"{line}\n".encode(), abandon_on_cancel=True)
+                    line = _as_line(message.message)
+                    await anyio.to_thread.run_sync(_write, self._out, line, abandon_on_cancel=True)
                     self._note(message.message)
 
     def _note(self, message: JSONRPCMessage) -> None:
@@ -136,6 +140,16 @@ class Wire:
             self._asked.discard(message.id)
         for event, is_so in ((self._answered_all, not self._asked), (self._has_room, len(self._asked) < MAX_ASKED)):
             event.set() if is_so else event.clear()
+
+
+def _as_line(message: JSONRPCMessage) -> bytes:
+    try:
+        text = message.model_dump_json(by_alias=True, exclude_unset=True)
+    except ValueError as exc:  # half a surrogate pair, such as a file's "\\ud800"
+        logger.error("a message cannot be written as JSON (%s)", type(exc).__name__)
+        error = ErrorData(code=INTERNAL_ERROR, message="Internal error: the answer cannot be written as JSON")
+        text = JSONRPCError(jsonrpc="2.0", id=getattr(message, "id", None), error=error).model_dump_json(by_alias=True)
+    return f"{text}\n".encode()
 
 
 def _lines(descriptor: int) -> Iterator[bytes | None]:

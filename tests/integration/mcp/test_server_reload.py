@@ -218,6 +218,29 @@ async def test_many_changes_in_a_row_do_not_pile_up_pools(postgres: embedded.Pos
             await asyncio.wait(calls)
 
 
+async def test_a_call_that_takes_its_time_to_be_cancelled_may_be_cancelled_again(
+    postgres: embedded.PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def dawdle(name: str, arguments: Any) -> Any:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+            await asyncio.sleep(0.1)
+
+    async with serving(write_tools(tmp_path, "dawdles"), postgres.dsn) as current:
+        monkeypatch.setattr(current.toolset, "call", dawdle)
+        call = asyncio.create_task(current.call("add", {}))
+        await begun.wait()
+        current.cancel_calls()
+        await cancelled.wait()
+        current.cancel_calls()
+        assert (await call).is_error
+
+
 async def test_the_file_is_read_again_when_it_is_replaced_and_on_sighup(tmp_path: Path) -> None:
     file = tmp_path / "tools.yaml"
     file.write_text("one")
