@@ -32,18 +32,26 @@ async def prepared(connection: Connection, text: str, timeout: float, *, is_kept
 class Portal:
     """A statement under way, of which the server makes as many rows as are fetched. It ends with its transaction."""
 
-    def __init__(self, statement: Statement, values: Sequence[object], timeout: float) -> None:
-        self._cursor: Any = statement.cursor(*values, prefetch=1, timeout=timeout).__aiter__()
+    def __init__(self, connection: Connection, statement: Statement, values: Sequence[object], timeout: float) -> None:
+        self._protocol: Any = connection._protocol  # type: ignore[attr-defined]
+        self._state: Any = statement._state  # type: ignore[attr-defined]
+        self._values = values
         self._timeout = timeout
         self._is_bound = False
+        #: Whether there are no more rows.
+        self.is_exhausted = False
+        #: What the server says at the end, such as `UPDATE 3`.
+        self.status = ""
 
     async def fetch(self, rows: int) -> Sequence[Record]:
-        """So many, or fewer: then there are no more."""
-        fetching = self._cursor._exec if self._is_bound else self._cursor._bind_exec
+        """So many rows, or fewer."""
+        how = ("", rows, True, self._timeout)
+        if self._is_bound:
+            fetching = self._protocol.execute(self._state, *how)
+        else:
+            fetching = self._protocol.bind_execute(self._state, self._values, *how)
         self._is_bound = True
-        fetched: Sequence[Record] = await fetching(rows, self._timeout)
+        fetched: Sequence[Record]
+        fetched, status, self.is_exhausted = await fetching
+        self.status = (status or b"").decode()
         return fetched
-
-    @property
-    def is_exhausted(self) -> bool:
-        return bool(self._cursor._exhausted)

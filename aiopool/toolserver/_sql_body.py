@@ -173,15 +173,12 @@ class SqlBody:
                 for name, its_type in zip(plan.names, types, strict=True)
             ]
             columns = statement.get_attributes()
-            if not columns:
-                await statement.fetch(*values, timeout=timeout)
-                return of_command(statement.get_statusmsg())
+            portal = Portal(connection, statement, values, timeout)
             rows = Rows(columns, plan.max_rows, plan.max_bytes)
-            portal = Portal(statement, values, timeout)
             while not portal.is_exhausted:
                 if not all(map(rows.take, await portal.fetch(min(plan.max_rows + 1, BATCH)))):
                     break
-            return rows.result()
+            return rows.result() if columns or len(rows) else of_command(portal.status)
         except asyncpg.DataError as exc:
             number = re.match(r"invalid input for query argument \$(\d+)", str(exc))
             if number is None or getattr(exc, "severity", None):  # the server's own word

@@ -35,6 +35,9 @@ class Rows:
         self._texts: list[str] = []
         self._notice: str | None = None
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def take(self, record: Iterable[Any]) -> bool:
         """Whether another row is wanted."""
         if len(self._rows) == self._max_rows:
@@ -61,9 +64,9 @@ class Rows:
         return Result(f'{{"rows": [{rows}], {dumps(told)[1:]}', {"rows": self._rows, **told})
 
 
-def of_command(status: str | None) -> Result:
+def of_command(status: str) -> Result:
     """Of a statement that has no rows: `UPDATE 3` has changed three."""
-    last = (status or "").rpartition(" ")[2]
+    last = status.rpartition(" ")[2]
     outcome = {"rows": [], "row_count": int(last) if last.isdigit() else 0, "truncated": False, "status": status}
     return Result(dumps(outcome), outcome)
 

@@ -288,6 +288,7 @@ EVERY_KIND = [
     ("show server_encoding", [{"server_encoding": "UTF8"}]),
     ("explain (costs off) select 1", [{"QUERY PLAN": "Result"}]),
     ("select 1 as a where false", []),
+    ("select from generate_series(1, 2)", [{}, {}]),
 ]
 
 
