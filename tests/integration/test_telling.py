@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -33,11 +34,20 @@ MISTAKES = {
     ),
 }
 
+TOO_LONG = "the query ran longer than it may and was cancelled; let it do less"
+NO_CONNECTION = "no connection came free in time; retry later or raise the pool's max_size"
+
 
 async def told(doing: Awaitable[object]) -> str:
     with pytest.raises(Exception) as caught:
         await doing
     return explain(caught.value)
+
+
+async def bounded(doing: Awaitable[object]) -> None:
+    """By the caller's own timeout, which has no words."""
+    async with asyncio.timeout(0.1):
+        await doing
 
 
 async def assert_mistakes_are_told(ask: Ask) -> None:
@@ -57,9 +67,7 @@ async def test_of_asyncpg(postgres: embedded.PostgresServer) -> None:
         "HINT:  Check the query against the passed list of arguments."
     )
     await connection.execute("set statement_timeout = 0")
-    assert await told(connection.fetch("select pg_sleep(20)", timeout=0.1)) == (
-        "the query ran longer than it may and was cancelled; let it do less"
-    )
+    assert await told(connection.fetch("select pg_sleep(20)", timeout=0.1)) == TOO_LONG
     await connection.close()
 
 
@@ -110,7 +118,9 @@ async def test_of_our_pools(
             r"pool 'database': no answer within timeout=0\.1 seconds, and the query was cancelled: .*",
             await told(database.fetch("select pg_sleep(20)", timeout=0.1)),
         )
+        assert await told(bounded(database.fetch("select pg_sleep(20)"))) == TOO_LONG
         async with database.connection():
+            assert await told(bounded(database.fetch("select 1"))) == NO_CONNECTION
             assert (await told(database.fetch("select 1", timeout=0.1))).startswith(
                 "pool 'database' is exhausted: 1 of 1"
             )
@@ -122,4 +132,5 @@ async def test_of_our_pools(
             "the HTTP server did not answer in time (ReadTimeout); retry later"
         )
         async with api.stream("GET", "/stream/1000"):
+            assert await told(bounded(api.get("/"))) == NO_CONNECTION
             assert (await told(api.get("/", timeout=0.1))).startswith("pool 'api' is exhausted: 1 of 1 in use")

@@ -221,6 +221,15 @@ async def test_a_handler_that_took_too_long_is_told_what_it_waited_for(make_pool
     assert explain(other.value) == "it took longer than it may, and was cancelled"
 
 
+def test_a_timeout_of_ours_without_words_is_told_all_the_same() -> None:
+    ours: dict[str, Any] = {"__name__": "aiopool.adapters.postgres"}
+    exec("def wait(*words): raise TimeoutError(*words)", ours)
+    for words, text in (((), "it took longer than it may, and was cancelled"), (("words of ours",), "words of ours")):
+        with pytest.raises(TimeoutError) as caught:
+            ours["wait"](*words)
+        assert explain(caught.value) == text
+
+
 # -- what is masked
 
 
