@@ -118,7 +118,7 @@ async def test_a_command_that_the_caller_chooses_is_one_of_the_list(cache: Redis
             await one(command=name)
     assert await cache.get("redis_tools:chosen") == "x"
     config = tool(cache, {"command": ["CONFIG", "{{sub}}", "maxmemory"], "allow": ["CONFIG GET"]}, "sub")
-    assert (await config(sub="get")).structured == {"result": {"maxmemory": "0"}}
+    assert "maxmemory" in (await config(sub="get")).text
     with pytest.raises(ToolFailure, match="CONFIG is not allowed here; allowed are: CONFIG GET"):
         await config(sub="set")
 
