@@ -27,9 +27,9 @@ class Hosts:
     """Names, with a port or for every port, compared as the protocol does: by case-folded name and number."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        allowed = [name.strip().lower() for name in names]
-        self._all = "*" in allowed
-        self._allowed = {parsed for name in allowed if (parsed := _parse_host(name.removesuffix(":*"))) is not None}
+        allowed = [_parse_host(name.lower().removesuffix(":*")) if name != "*" else None for name in names]
+        self._all = None in allowed
+        self._allowed = set(allowed)
 
     def allow(self, host: str, default_port: int = 80) -> bool:
         parsed = _parse_host(host.lower())
@@ -63,11 +63,11 @@ class Guard:
             from starlette.responses import JSONResponse
 
             status, problem = refusal
-            headers = {"WWW-Authenticate": 'Bearer realm="aiopool"'} if status == 401 else None
             # The body was not read: what would follow on this connection is its rest.
-            await JSONResponse({"error": problem}, status, {**(headers or {}), "Connection": "close"})(
-                scope, receive, send
-            )
+            headers = {"Connection": "close"}
+            if status == 401:
+                headers["WWW-Authenticate"] = 'Bearer realm="aiopool"'
+            await JSONResponse({"error": problem}, status, headers)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -106,6 +106,16 @@ class Guard:
             return False
         scheme, _, token = credentials[0].partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip(" \t").encode("latin-1"), self._token)
+
+
+def is_host(name: str) -> bool:
+    """Whether it may stand among the allowed hosts."""
+    return name == "*" or _parse_host(name.lower().removesuffix(":*")) is not None
+
+
+def is_origin(text: str) -> bool:
+    """Whether it may stand among the allowed origins."""
+    return text == "*" or _ORIGIN.fullmatch(text.lower().rstrip("/")) is not None
 
 
 def loopback(port: int) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiopool.adapters.face import PoolFace
-from aiopool.errors import PoolError, PoolFull, PoolOverloaded, PoolTimeout
+from aiopool.errors import PoolFull, PoolOverloaded, PoolTimeout
 from aiopool.pool import ConnectionPool
 
 #: Seconds that a pool has for it.
@@ -55,11 +55,9 @@ async def _ask(pool: Any) -> dict[str, Any]:
 
 
 async def _lend(pool: Any) -> None:
-    """Pools of other kinds connect to whatever a call asks for; they can do that as long as they are open."""
+    """Of pools of other kinds nothing is asked: those of HTTP clients connect to whatever a call wants."""
     if isinstance(pool, PoolFace):
         pool = pool.pool
     if isinstance(pool, ConnectionPool):
         async with pool.acquire(timeout=TIMEOUT):
             pass
-    elif getattr(pool, "is_closed", False):
-        raise PoolError("closed")

@@ -13,8 +13,6 @@ logger = logging.getLogger("aiopool")
 
 #: A change is acted on when nothing has changed for this long, in milliseconds: editors write in several steps.
 DEBOUNCE = 100
-
-
 #: How often to look anyway, in milliseconds: some file systems, and some mounts of containers, tell nothing.
 LOOK_EVERY = 1000
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiopool.configvalues import COUNT, LIST, TEXT, ValueType
+from aiopool.toolserver.guard import is_host, is_origin
 from aiopool.toolserver.section import Section
 
 
@@ -26,10 +27,19 @@ def read_settings(section: Section) -> ServerSettings:
     """What stands there; problems are noted."""
     section.refuse_unknown(KEYS)
     values = section.read(KEYS)
-    for key in ("allowed_hosts", "allowed_origins"):
+    for key, (is_fit, example) in _LISTS.items():
         if key in values:
             values[key] = tuple(values[key])
+            for number, text in enumerate(values[key]):
+                if not is_fit(text):
+                    section.refuse(f"is nothing that a client would send; write it as {example}", key, number)
     return ServerSettings(**values)
+
+
+_LISTS = {
+    "allowed_hosts": (is_host, "tools.example.com, or with its port"),
+    "allowed_origins": (is_origin, "https://chat.example.com, or with its port"),
+}
 
 
 def _port(value: Any) -> int:

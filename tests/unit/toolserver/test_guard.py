@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from aiopool.toolserver.guard import Guard, loopback
+from aiopool.configfile import Document
+from aiopool.toolserver.guard import Guard, is_host, is_origin, loopback
+from aiopool.toolserver.section import Section
+from aiopool.toolserver.settings import read_settings
 
 TOKEN = "s3cret-token"
 Headers = list[tuple[str, str]]
@@ -197,6 +200,31 @@ async def test_a_browser_may_ask_beforehand_without_the_token_if_its_page_is_all
     assert await ask([*asked, ("Origin", "https://evil.example")], **settings) == 403
     assert await ask(asked, **settings) == 401
     assert await ask([*asked, ("Origin", "https://chat.example.com")], **{**settings, "method": "POST"}) == 401
+
+
+@pytest.mark.parametrize(
+    ("text", "as_host", "as_origin"),
+    [
+        ("tools.example.com", True, False),
+        ("Tools.example.com:8000", True, False),
+        ("[::1]:*", True, False),
+        ("*", True, True),
+        ("https://tools.example.com", False, True),
+        ("http://localhost:6274/", False, True),
+        ("https://tools.example.com/path", False, False),
+        ("*.example.com", False, False),
+        ("two words", False, False),
+        ("", False, False),
+    ],
+)
+def test_what_may_stand_in_the_lists_of_a_file_is_what_can_be_sent(text: str, as_host: bool, as_origin: bool) -> None:
+    assert (is_host(text), is_origin(text)) == (as_host, as_origin)
+    noted = {}
+    for key in ("allowed_hosts", "allowed_origins"):
+        document = Document({key: [text]})
+        read_settings(Section(document, (), document.data, {}))
+        noted[key] = document._problems
+    assert [not problems for problems in noted.values()] == [as_host, as_origin]
 
 
 async def test_there_are_no_web_sockets() -> None:
