@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 import anyio
@@ -16,6 +17,8 @@ R = TypeVar("R")
 
 #: From this version of the protocol on there is no `ping`. (Versions are dates.)
 _WITHOUT_PING = "2026-07-28"
+#: Seconds; the SDK needs up to 6.5 to end a process that will not.
+_TRANSPORT_TIMEOUT = 7.0
 
 
 class Session:
@@ -105,7 +108,7 @@ async def opened(
     error: BaseException | None = None
     try:
         with anyio.CancelScope(deadline=anyio.current_time() + open_timeout) as scope:
-            async with session as client:
+            async with _left_for_good(session) as client:
                 scope.deadline = math.inf
                 lent = Session(client)
                 try:
@@ -127,3 +130,16 @@ async def opened(
     finally:
         if lent is not None:
             lent.abort(error)
+
+
+@asynccontextmanager
+async def _left_for_good(session: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
+    """fastmcp's client keeps its process for another session, unless its transport is closed, too."""
+    try:
+        async with session as client:
+            yield client
+    finally:
+        close = getattr(getattr(session, "transport", None), "close", None)
+        if iscoroutinefunction(close):
+            with anyio.move_on_after(_TRANSPORT_TIMEOUT, shield=True):
+                await close()

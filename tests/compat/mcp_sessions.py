@@ -95,8 +95,7 @@ def by_fastmcp(url: str | None) -> SessionFactory:
 
     if url is not None:
         return lambda: fastmcp.Client(url)
-    # With `keep_alive`, which is its default, the process outlives the session.
-    return lambda: fastmcp.Client(StdioTransport(sys.executable, [*PLAIN], keep_alive=False))
+    return lambda: fastmcp.Client(StdioTransport(sys.executable, [*PLAIN]))
 
 
 def text(result: Any) -> str:
