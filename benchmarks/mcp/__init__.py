@@ -70,7 +70,7 @@ async def _scripts(run: Run, dsn: str) -> None:
 
 async def _sessions_over_stdio(run: Run, dsn: str) -> None:
     command = processes.ours("stdio")
-    per_call = sessions.PerCall.name
+    per_call = sessions.Fresh.name
     with processes.silence() as nothing:
 
         def factory() -> Any:
@@ -102,7 +102,7 @@ async def _sessions_over_http(run: Run, dsn: str) -> None:
 
             return streamable_http(url)
 
-        per_call = sessions.PerCall.name
+        per_call = sessions.Fresh.name
         await compare_clients(
             run,
             "mcp",
@@ -120,13 +120,13 @@ async def _servers(run: Run, dsn: str) -> None:
         f"Servers with a tool that runs `{QUERY}`, each in a process of its own, called through `mcp.Client`. "
         "`aiopool serve` does so in a transaction that only reads, with a bound on its time, and resets the session."
     )
-    for transport, cases in (("HTTP", TASKS), ("stdio", STDIO_TASKS)):
+    for transport, kinds, cases in (("HTTP", served.OVER_HTTP, TASKS), ("stdio", served.OVER_STDIO, STDIO_TASKS)):
         await compare_clients(
             run,
             "mcp",
             f"Servers over {transport}",
             about,
-            [kind(dsn, transport) for kind in served.CONTESTANTS],
+            [kind(dsn, transport) for kind in kinds],
             cases,
             references=(served.ByHand.name, served.FastMCPByHand.name),
             targets=_server_targets,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import servers
+from benchmarks.load import Load, load
+from benchmarks.results import Kind
 
 QUERY = "select 1 as one"
 PROGRAMS = Path(__file__).parent / "programs"
@@ -63,6 +65,15 @@ class Client(servers.Client):
 
     async def call(self) -> None:
         ensure_answered(await self._client.call_tool(self.tool, {}))
+
+
+class PerCall(Client):
+    """Makes all that it needs anew for each call, so that nothing of it could be warm."""
+
+    kind = Kind.UNPOOLED
+
+    async def load(self, tasks: int, seconds: float) -> Load:
+        return await load(self, tasks, seconds)
 
 
 def ensure_answered(result: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
-from benchmarks.mcp.client import PROGRAMS, Client
+from benchmarks.mcp.client import PROGRAMS, Client, PerCall
 from benchmarks.results import Kind
 from benchmarks.servers import CONNECTIONS
 
@@ -34,11 +34,9 @@ class Worker(Client):
             yield client
 
 
-class Process(Worker):
+class Process(PerCall, Worker):
     name = "mode: exec"
-    kind = Kind.UNPOOLED
     mode = "exec"
-    most_connections = 1  # nothing is kept that could be warm
 
 
 CONTESTANTS: tuple[type[Worker], ...] = (Worker, Process)

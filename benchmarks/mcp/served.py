@@ -66,4 +66,5 @@ class FastMCPByHand(Served):
         return processes.fastmcp(where)
 
 
-CONTESTANTS: tuple[type[Served], ...] = (Ours, ByHand, ReadOnlyByHand, FastMCPByHand)
+OVER_HTTP: tuple[type[Served], ...] = (Ours, ByHand, ReadOnlyByHand, FastMCPByHand)
+OVER_STDIO: tuple[type[Served], ...] = (Ours, ByHand, FastMCPByHand)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from benchmarks.mcp.client import Client, ensure_answered
+from benchmarks.mcp.client import Client, PerCall, ensure_answered
 from benchmarks.results import Kind
 
 #: Makes what `mcp.Client` takes for a server: an address, or the parameters of a process.
@@ -45,9 +45,8 @@ class Single(Caller):
     kind = Kind.FLOOR
 
 
-class PerCall(Caller):
+class Fresh(PerCall, Caller):
     name = "a session for each call"
-    kind = Kind.UNPOOLED
 
     async def open(self) -> None:
         import mcp  # noqa: F401 - missing here, rather than in each call
@@ -59,4 +58,4 @@ class PerCall(Caller):
             ensure_answered(await client.call_tool(self.tool, {}))
 
 
-CONTESTANTS: tuple[type[Caller], ...] = (Pooled, Single, PerCall)
+CONTESTANTS: tuple[type[Caller], ...] = (Pooled, Single, Fresh)

