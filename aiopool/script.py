@@ -59,8 +59,13 @@ class Borrowing:
         self._session.take_back()
 
     async def __aenter__(self) -> Any:
-        self._session = await _session_here()
-        return await self._session.borrow()
+        self._session = session = await _session_here()
+        try:
+            return await session.borrow()
+        except BaseException:
+            if session.is_for_one_block:
+                await session.pool.close(timeout=0)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -18,6 +18,7 @@ _INSTALLED = tuple(
         if key in ("stdlib", "platstdlib", "purelib", "platlib")
     }
 )
+_PACKAGES = {"site-packages", "dist-packages"}
 _Signature = tuple[int, int] | None
 
 
@@ -59,7 +60,7 @@ class Modules:
         finally:
             for name in sys.modules.keys() - before:
                 module = sys.modules[name]
-                if is_own(module):
+                if is_own(name, module):
                     del sys.modules[name]
                     if name not in self._kept:
                         self._kept[name] = module
@@ -67,9 +68,12 @@ class Modules:
                             self._signatures[file] = signature(file)
 
 
-def is_own(module: object) -> bool:
-    """Whether it is the author's, not installed."""
+def is_own(name: str, module: object) -> bool:
+    """Whether it is the author's, not installed: a compiled one could not be imported twice."""
     file = getattr(module, "__file__", None)
     if file is None:
         file = next(iter(getattr(module, "__path__", ())), None)  # a package without an __init__
-    return isinstance(file, str) and not os.path.realpath(file).startswith(_INSTALLED)
+    if not isinstance(file, str) or name.partition(".")[0] == __name__.partition(".")[0]:
+        return False
+    path = os.path.realpath(file)
+    return not path.startswith(_INSTALLED) and not _PACKAGES & set(path.split(os.sep))

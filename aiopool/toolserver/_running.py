@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -99,7 +98,7 @@ def show(error: BaseException) -> None:
     ):
         frames = frames.tb_next
     with suppress(Exception):
-        traceback.print_exception(type(error), error, frames)
+        sys.excepthook(type(error), error.with_traceback(frames), frames)
 
 
 def flush() -> None:

@@ -102,7 +102,7 @@ class ProcessBody:
         argv = self._command(arguments)
         environment = {**inherited(), **plan.environment, **of_arguments(arguments)}
         if address is not None:
-            environment = {address.variable: address.url, **environment}
+            environment = {**address.variables, **environment}
         if self._calls_main():
             environment[ARGUMENTS] = json.dumps({"arguments": arguments, "extras": plan.extras}, ensure_ascii=False)
         for number, text in enumerate(argv):
@@ -144,7 +144,7 @@ class ProcessBody:
             values = _argv(plan, arguments, guarded=False)[1:]
             return [sys.executable, "-P", "-m", "aiopool.toolserver._worker", plan.file, *values]
         if plan.file is not None:
-            return [sys.executable, *_argv(plan, arguments, guarded=True)]
+            return [sys.executable, plan.file, *_argv(plan, arguments, guarded=True)[1:]]
         command = sys.executable if plan.command in ("python", "python3") else plan.command
         return [command, *_argv(plan, arguments, guarded=True)]
 
@@ -177,8 +177,9 @@ def _argv(plan: ScriptPlan, arguments: Mapping[str, Any], *, guarded: bool) -> l
     for template in plan.args:
         text = template.render(arguments)
         # What has text of the author's in front can't become an option, nor what stands after `--`.
-        if guarded and template.text.lstrip().startswith("{{") and template.names and "--" not in argv[1:]:
+        if guarded and template.names and template.text.lstrip().startswith("{{"):
             _refuse_dash(plan, ", ".join(sorted(template.names)), text)
+        guarded = guarded and template.text != "--"
         argv.append(text)
     return argv
 

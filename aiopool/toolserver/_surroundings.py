@@ -26,8 +26,8 @@ class Surroundings:
     """Of one process, taken before its first script runs.
 
     Put back: environment, folder, `sys.argv`, `sys.path`, standard streams, umask, signal handlers, timers, recursion
-    limit, garbage collection, tracing. What cannot be undone makes the worker worn: threads, processes (which are
-    killed), `atexit` callbacks, resource limits, standard streams that were closed or replaced.
+    limit, garbage collection, hooks. What cannot be undone makes the worker worn: threads, processes (which are
+    killed), `atexit` callbacks, resource limits, user, priority, standard streams that were closed or replaced.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Surroundings:
         # To ask for the real-time signals, too, would take longer than all else here.
         self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals() if number < 32}
         self._umask = _umask()
-        self._limits = _limits()
+        self._limits, self._user = _limits(), _user()
         self._recursion = sys.getrecursionlimit()
         self._threads = set(threading.enumerate())
         self._callbacks = atexit._ncallbacks()
@@ -55,6 +55,7 @@ class Surroundings:
     def restore(self) -> str | None:
         """Why the worker cannot be used again; None if everything is as it was."""
         sys.modules["__main__"] = self._main
+        sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
         sys.settrace(None)
         sys.setprofile(None)
         for timer in _TIMERS:
@@ -63,6 +64,7 @@ class Surroundings:
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.set_wakeup_fd(-1)
         sys.setrecursionlimit(self._recursion)
         gc.enable()
         _set_environment(self._environment)
@@ -79,6 +81,8 @@ class Surroundings:
             return "an atexit callback"
         if _limits() != self._limits:
             return "resource limits"
+        if _user() != self._user:
+            return "another user or priority"
         if (sys.stdout, sys.stderr) != self._streams or any(stream.closed for stream in self._streams):
             return "other standard streams"
         if tuple(map(_file, (1, 2))) != self._files:
@@ -102,6 +106,10 @@ def _umask() -> int:
 
 def _limits() -> list[tuple[int, int]]:
     return [resource.getrlimit(getattr(resource, name)) for name in _LIMITS if hasattr(resource, name)]
+
+
+def _user() -> tuple[int, ...]:
+    return os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def _file(descriptor: int) -> Any:

@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from json import dumps, loads  # a script may put its own in their place
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -56,7 +57,7 @@ class Worker:
         self._scripts: defaultdict[str, Scripts] = defaultdict(Scripts)
         self._pid = os.getpid()
         self._is_ending = False
-        self._variables: dict[str, str] = {}
+        self._variables: Mapping[str, str] = {}
         self._ran: ModuleType | None = None
         self._surroundings: Surroundings
 
@@ -84,13 +85,14 @@ class Worker:
         if script.current is not None:
             script.current.close()
 
-    def _open(self, kind: str | None, url: str, options: Mapping[str, Any], variable: str) -> None:
+    def _open(self, kind: str | None, url: str, options: Mapping[str, Any], variables: Mapping[str, str]) -> None:
         script.is_worker = True
+        os.environ.update(variables)
         if kind is not None:
             session = script.Session(kind, url, options, self._loop)
             session.run(session.pool.open())
             script.current = session
-            self._variables[variable] = url
+        self._variables = variables
 
     def _ping(self) -> dict[str, Any]:
         try:
@@ -109,11 +111,8 @@ class Worker:
         with scripts.modules.in_use():
             try:
                 self._enter(request)
-                loaded = scripts.read(request["file"])
-                if loaded.program.is_called(request["arguments"], request["extras"]):
-                    answer |= self._call_main(scripts, loaded, request)
-                else:
-                    self._ran = scripts.run(loaded)
+                # In a context of its own: a decimal precision, for one, is a variable of that.
+                answer |= copy_context().run(self._execute, scripts, request)
             except SystemExit as exc:
                 answer["status"] = status_of(exc)
             except BaseException as exc:
@@ -126,6 +125,13 @@ class Worker:
                 flush()
                 os._exit(answer["status"])
             return answer | self._leave()
+
+    def _execute(self, scripts: Scripts, request: Mapping[str, Any]) -> dict[str, Any]:
+        loaded = scripts.read(request["file"])
+        if loaded.program.is_called(request["arguments"], request["extras"]):
+            return self._call_main(scripts, loaded, request)
+        self._ran = scripts.run(loaded)
+        return {}
 
     def _call_main(self, scripts: Scripts, loaded: Loaded, request: Mapping[str, Any]) -> dict[str, Any]:
         assert loaded.program.main is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,18 +19,18 @@ class Address:
     """What another process needs to open connections like those of a pool. It holds passwords, and shows none."""
 
     kind: str
-    #: The environment variable that scripts look for it in.
-    variable: str
-    #: Complete, with user and password.
+    #: Complete, with user and password, as far as the file says them.
     url: str = field(repr=False)
     #: What the URL does not say: keywords of the adapter, in values that JSON has.
     options: Mapping[str, Any] = field(repr=False)
+    #: The environment variables that drivers and scripts look for it in.
+    variables: Mapping[str, str] = field(repr=False)
 
     def hide(self, text: str) -> str:
         """The text without the address and its password, unless that is so short that it is in everything."""
-        login = urlsplit(self.url).netloc.rpartition("@")[0]
+        login = self.url.partition("://")[2].rpartition("@")[0]
         password = login.partition(":")[2]
-        for secret in (self.url, password, unquote(password)):
+        for secret in (self.url, password, unquote(password), self.variables.get("PGPASSWORD", "")):
             if len(secret) > 3:
                 text = text.replace(secret, "…")
         return text
@@ -52,7 +53,9 @@ def _of_postgres(pool: Any) -> Address:
     url = _completed(pool._dsn or "postgresql://", place)
     options |= {"reset": pool._reset.mode, "dead_peer_after": pool._dead_peer_after}
     _refuse_objects(pool.name, {**options, **place})
-    return Address("postgres", "DATABASE_URL", url, options)
+    # libpq's own, which asyncpg knows, too: PGHOST, PGPASSWORD and the like.
+    own = {name: value for name, value in os.environ.items() if name.startswith("PG")}
+    return Address("postgres", url, options, {"DATABASE_URL": url, **own})
 
 
 def _completed(dsn: str, place: Mapping[str, Any]) -> str:
@@ -100,7 +103,7 @@ def _of_redis(pool: Any) -> Address:
     in_url = ("host", "port", "db", "username", "password", "max_connections")
     options = {key: value for key, value in given.items() if key in known and key not in in_url}
     _refuse_objects(pool.name, options)
-    return Address("redis", "REDIS_URL", url, options)
+    return Address("redis", url, options, {"REDIS_URL": url})
 
 
 def _refuse_objects(name: str, options: Mapping[str, Any]) -> None:

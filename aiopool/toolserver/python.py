@@ -127,7 +127,7 @@ def _import(module: str, folder: str) -> Any:
         return importlib.import_module(module)
     finally:
         for name in sys.modules.keys() - before:
-            if is_own(sys.modules[name]) and (file := getattr(sys.modules[name], "__file__", None)):
+            if is_own(name, sys.modules[name]) and (file := getattr(sys.modules[name], "__file__", None)):
                 _names.add(name)
                 _files[file] = signature(file)
 

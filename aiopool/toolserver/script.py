@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScriptPlan:
     """A program, and how it is run."""
 
@@ -81,7 +82,7 @@ class ScriptPlan:
     is_pool_ours: bool
     parameters: tuple[str, ...]
     folder: str
-    environment: Mapping[str, str] = field(repr=False)
+    environment: Mapping[str, str]
     stdin: Template | None
     #: Seconds that the program may run; None: as long as the call.
     timeout: float | None
@@ -122,9 +123,10 @@ def read(tool: Section, head: Head) -> ScriptPlan | None:
     section = tool.section(KEY)
     section.refuse_unknown({**_KEYS, "shell": TEXT}, _REMEDIES)
     values = section.read(_KEYS)
-    for key in ("timeout", "max_output"):
-        if key in values and values[key] <= 0:
-            section.refuse("must be more than 0", key)
+    if not 0 < values.get("timeout", 1) < inf:
+        section.refuse("must be more than 0 seconds", "timeout")
+    if not 0 < values.get("max_output", 1) <= MAX_BYTES:
+        section.refuse(f"must be from 1 to {MAX_BYTES}, which is as much as a result may hold", "max_output")
     if head.pool_kind not in (None, "postgres", "redis"):
         tool.refuse(f"is of type {head.pool_kind}, which a script can't use; leave it out", "pool")
     for name, value in head.environment.items():
@@ -157,8 +159,6 @@ class _Reading:
         is_worker = self._is_worker(is_python, file)
         if file is not None:
             self._check(file)
-            if not Path(folder, self._args[0].text).is_file():
-                folder = str(Path.cwd())
         properties = head.parameters.schema["properties"]
         return ScriptPlan(
             command=command,
@@ -167,7 +167,7 @@ class _Reading:
             file=file,
             is_worker=is_worker,
             pool=head.pool,
-            is_pool_ours=head.pool is not None and _is_for_scripts(section, head.pool),
+            is_pool_ours=head.pool is not None and _is_for_scripts(section, head.pool, head.kinds),
             parameters=head.parameters.names,
             folder=folder,
             environment={**self._mentioned(), **head.environment},
@@ -284,8 +284,13 @@ def _refuse_variable(tool: Section, name: str, value: str) -> None:
         )
 
 
-def _is_for_scripts(section: Section, pool: str) -> bool:
-    """Whether no other tool of the file takes connections from it, by name or because it has to have one."""
-    tools = section.document.data.get("tools") if isinstance(section.document.data, Mapping) else None
-    others = (each for each in tools or () if isinstance(each, Mapping) and KEY not in each)
-    return not any(each.get("pool", pool) == pool for each in others)
+def _is_for_scripts(section: Section, pool: str, kinds: Mapping[str, str]) -> bool:
+    """Whether no other tool of the file takes connections from it, by its name or because it is the one that fits."""
+    data = section.document.data
+    tools = data.get("tools") if isinstance(data, Mapping) else None
+    others = [each for each in tools or () if isinstance(each, Mapping) and KEY not in each]
+    needed = {"sql": "postgres", "redis": "redis"}
+    return not any(
+        each["pool"] == pool if "pool" in each else kinds.get(pool) in (needed.get(key) for key in each)
+        for each in others
+    )

@@ -63,8 +63,8 @@ class Worker:
     async def connect(self, address: Address | None) -> None:
         """Have it open its connection. Raises what its driver did, or `WorkerError`."""
         loop = asyncio.get_running_loop()
-        _, self._channel = await loop.create_connection(_Channel, sock=self._control)
-        opening = {"kind": None, "url": "", "options": {}, "variable": ""} if address is None else asdict(address)
+        _, self._channel = await loop.create_unix_connection(_Channel, sock=self._control)
+        opening = {"kind": None, "url": "", "options": {}, "variables": {}} if address is None else asdict(address)
         answer = await self._ask(opening)
         if answer is None:
             raise WorkerError(

@@ -34,7 +34,8 @@ class WorkerPool(PoolFace[Worker]):
     def __init__(self, name: str, config: PoolConfig, address: Address | None) -> None:
         self.address = address
         # An interpreter takes a processor while it starts.
-        self.config = config if config.max_opening is not None else replace(config, max_opening=os.cpu_count())
+        opening = os.cpu_count() if config.max_opening is None else config.max_opening
+        self.config = replace(config, max_opening=opening, max_shares=1)
         self.pool = ConnectionPool(
             self._open,
             self.config,
@@ -99,7 +100,7 @@ class SlotPool(PoolFace[Slot]):
 
     def __init__(self, name: str, config: PoolConfig, address: Address | None) -> None:
         self.address = address
-        self.config = replace(config, min_size=0, max_opening=None, max_lifetime=None, max_uses=None)
+        self.config = replace(config, min_size=0, max_opening=None, max_lifetime=None, max_uses=None, max_shares=1)
         self._warden = Warden()
         self.pool = ConnectionPool(
             self._open, self.config, aborter=Slot.abort, is_broken=lambda slot, _: slot.is_busy, name=name

@@ -113,12 +113,14 @@ async def test_a_dash_in_front_is_refused_where_it_could_be_an_option(tmp_path: 
         {**shell_tool("shell", "echo {{name}} -- {{other}}"), "script": {"shell": "echo {{name}} -- {{other}}"}},
         {**shell_tool("quoted", ""), "script": {"shell": 'echo "{{name}}" x"{{other}}"'}},
         {**shell_tool("argv", ""), "script": {"command": "echo", "args": ["{{name}}", "--", "{{other}}"]}},
+        {**shell_tool("first", ""), "script": {"command": "echo", "args": ["--", "{{other}}", "x{{name}}"]}},
     ]
     async with toolset(*tools) as served:
         for name in ("shell", "quoted", "argv"):
             result = await served.call(name, {"name": "-n", "other": "x"})
             assert result.is_error
             assert result.text.startswith("argument name begins with a dash")
+        for name in ("shell", "quoted", "argv", "first"):
             result = await served.call(name, {"name": "x", "other": "-n"})
             assert not result.is_error
             assert "-n" in result.text

@@ -161,20 +161,23 @@ async def test_nothing_of_a_session_is_seen_by_the_next_call(env: dict[str, str]
 
 async def test_what_a_script_changes_in_its_process_is_put_back(env: dict[str, str], tmp_path: Path) -> None:
     change = """
-        import gc, os, signal, sys, threading
+        import decimal, gc, os, signal, sys, threading
         os.environ["LEAK"] = "x"; del os.environ["PATH"]
         os.chdir("/"); os.umask(0)
         sys.path.insert(0, "/nowhere"); sys.argv.append("more"); sys.setrecursionlimit(500); gc.disable()
         sys.stdin.close(); os.close(0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0.05); signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        decimal.getcontext().prec = 3
+        sys.excepthook = print
         leak = "global"
         print(os.getpid())
     """
     look = """
-        import gc, json, os, signal, sys
+        import decimal, gc, json, os, signal, sys
         print(json.dumps({
             "env": "LEAK" in os.environ, "path": "PATH" in os.environ,
+            "prec": decimal.getcontext().prec, "hook": sys.excepthook is sys.__excepthook__,
             "cwd": os.getcwd(), "umask": os.umask(0),
             "sys": "/nowhere" in sys.path, "argv": sys.argv[1:], "gc": gc.isenabled(),
             "limit": sys.getrecursionlimit() > 500,
@@ -342,6 +345,24 @@ async def test_arguments_with_a_dash_reach_no_command_line_unless_they_may(env: 
         assert (await tools.call("named", {"x": "--help"})).text == "--help"
         assert (await tools.call("may", {"x": "--help"})).text == "['--help']"
         assert (await tools.call("after", {"x": "--help"})).text == "['--', '--help']"
+
+
+async def test_what_drivers_find_in_the_environment_they_find_in_workers_and_processes(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await asyncpg.connect(postgres.dsn)
+    database = await owner.fetchval("select current_database()")
+    await owner.close()
+    monkeypatch.setenv("PGDATABASE", database)
+    monkeypatch.setenv("PGAPPNAME", "by-environment")
+    text = """
+        from aiopool.script import connection
+        with connection() as db: print(db.fetchval("select current_database()"))
+    """
+    dsn = postgres.dsn.rpartition("/")[0]
+    tools = script_tool("warm", text, tmp_path), script_tool("cold", text, tmp_path, mode="exec")
+    async with toolset(*tools, env={"DATABASE_URL": dsn}) as served:
+        assert [(await served.call(name)).text for name in ("warm", "cold")] == [database, database]
 
 
 async def test_a_script_that_never_ends_is_stopped_and_its_query_with_it(

@@ -103,7 +103,7 @@ def test_variables_in_a_shell_text_are_left_to_the_shell(read: Read) -> None:
         ("{command: python, args: [other.py]}", "its main() takes 'nam', which is no parameter of this tool; did"),
         ("{command: cat, mode: worker}", "script.mode: only a Python file runs in a worker"),
         ("{command: echo, mode: thread}", "script.mode: must be one of worker, exec"),
-        ("{command: echo, timeout: 0}", "script.timeout: must be more than 0"),
+        ("{command: echo, timeout: 0}", "script.timeout: must be more than 0 seconds"),
         ("{command: echo, working_dir: nowhere}", "script.working_dir: is no folder below"),
         ("{command: echo, working_dir: '{{name}}'}", "script.working_dir: holds a placeholder"),
         ("{comand: echo}", "script.comand: is not known here; did you mean 'command'?"),
