@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aiopool")
 
-#: Rows that are fetched at once: enough for most results, few enough to stop soon.
-BATCH = 250
 #: What a result may be as it comes from the server: its bytes become more and less as JSON.
 LEAST_METER, METER_FACTOR = 8_000_000, 4
 #: Seconds for a look at the rights of the role.
@@ -176,7 +174,7 @@ class SqlBody:
             portal = Portal(connection, statement, values, timeout)
             rows = Rows(columns, plan.max_rows, plan.max_bytes)
             while not portal.is_exhausted:
-                if not all(map(rows.take, await portal.fetch(min(plan.max_rows + 1, BATCH)))):
+                if not all(map(rows.take, await portal.fetch(rows.wanted))):
                     break
             return rows.result() if columns or len(rows) else of_command(portal.status)
         except asyncpg.DataError as exc:

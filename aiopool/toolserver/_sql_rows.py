@@ -14,6 +14,8 @@ from aiopool.toolserver.tool import Result
 
 #: In bytes: what the result says beside its rows.
 AROUND = 500
+#: Rows that are fetched first, before it is known how large they are, and the most that are fetched at once.
+FIRST, BATCH = 32, 500
 
 
 class Rows:
@@ -37,6 +39,15 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def wanted(self) -> int:
+        """So many at once: one more than are shown, but no more than will probably fit."""
+        most = self._max_rows + 1 - len(self._rows)
+        if not self._rows:
+            return min(most, FIRST)
+        room = (self._max_bytes - self._bytes) * len(self._rows) // self._bytes
+        return min(most, room + 1, BATCH)
 
     def take(self, record: Iterable[Any]) -> bool:
         """Whether another row is wanted."""
