@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from aiopool.testing.proxy import FaultProxy
 from aiopool.toolserver import readiness
 from aiopool.toolserver.app import App
 from aiopool.toolserver.guard import loopback
+from aiopool.toolserver.listening import bind, warn_of_strangers
 from tests.integration.mcp.test_server_calls import eventually, queries
 from tests.integration.mcp.toolserving import MODES, TOOLS, serving, start, started_on_http, write_tools
 
@@ -249,30 +249,35 @@ async def test_a_client_that_is_killed_in_mid_call_leaves_no_query(
     await eventually(ended)
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_sigterm_lets_calls_end_for_a_moment_and_leaves_nothing(
-    postgres: embedded.PostgresServer, tmp_path: Path, mode: str
+    postgres: embedded.PostgresServer, tmp_path: Path
 ) -> None:
-    name = f"sigterm_{mode}"
-    with started_on_http(write_tools(tmp_path, name), postgres.dsn, bounds="serving.GRACE = 1") as (process, address):
+    async def work(address: str, mode: str) -> None:
         with suppress(BaseExceptionGroup):  # its connections end, and what it does about that is its own affair
             async with Client(f"{address}/mcp", mode=mode) as client:
-                short, long = (asyncio.create_task(client.call_tool("nap", {"seconds": each})) for each in (0.5, 60))
+                short, long = (asyncio.create_task(client.call_tool("nap", {"seconds": each})) for each in (1, 60))
+                results[mode] = (await short).is_error, (await long).content[0].text  # type: ignore[union-attr]
 
-                async def run() -> bool:
-                    return await queries(postgres.dsn, name) == 2
-
-                await eventually(run)
-                process.send_signal(signal.SIGTERM)
-                assert not (await short).is_error
-                assert "cancelled" in (await long).content[0].text
-        assert await asyncio.to_thread(process.wait, 10) == 143
-        assert process.stderr is not None
-        assert "Traceback" not in process.stderr.read()
+    async def run() -> bool:
+        return await queries(postgres.dsn, "sigterm") == 4
 
     async def ended() -> bool:
-        return await queries(postgres.dsn, name, "true") == 0
+        return await queries(postgres.dsn, "sigterm", "true") == 0
 
+    results: dict[str, tuple[bool, str]] = {}
+    with started_on_http(write_tools(tmp_path, "sigterm"), postgres.dsn, bounds="serving.GRACE = 1") as (
+        server,
+        address,
+    ):
+        working = [asyncio.create_task(work(address, mode)) for mode in MODES]
+        await eventually(run)
+        server.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.wait, 10) == 143
+        await asyncio.gather(*working)
+        assert server.stderr is not None
+        assert "Traceback" not in server.stderr.read()
+    assert [results[mode][0] for mode in MODES] == [False, False]
+    assert all("cancelled" in results[mode][1] for mode in MODES)
     await eventually(ended)
 
 
@@ -289,19 +294,16 @@ async def test_a_port_in_use_is_one_line_and_status_1(
     )
 
 
-async def test_strangers_on_the_network_are_warned_of(postgres: embedded.PostgresServer, tmp_path: Path) -> None:
-    process = start(
-        write_tools(tmp_path, "anybody"), postgres.dsn, "--transport", "http", "--host", "0.0.0.0", "--port", "0"
-    )
-    try:
-        assert process.stderr is not None
-        lines = [await asyncio.to_thread(process.stderr.readline) for _ in range(3)]
-    finally:
-        began = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
-    assert process.returncode == 130
-    assert time.monotonic() - began < 5
-    assert "server.token" in lines[0]
-    assert "server.allowed_hosts" in lines[1]
-    assert "serving 3 tools on http://0.0.0.0:" in lines[2]
+@pytest.mark.parametrize(("host", "warnings"), [("0.0.0.0", 2), ("127.0.0.1", 0), ("localhost", 0)])
+async def test_strangers_on_the_network_are_warned_of(
+    host: str, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with bind(host, 0) as listener:
+        warn_of_strangers(listener, has_hosts=False, has_token=False)
+        assert [key for key in ("server.token", "server.allowed_hosts") if key in caplog.text] == [
+            "server.token",
+            "server.allowed_hosts",
+        ][:warnings]
+        caplog.clear()
+        warn_of_strangers(listener, has_hosts=True, has_token=True)
+        assert not caplog.text
