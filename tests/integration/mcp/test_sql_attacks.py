@@ -360,3 +360,35 @@ async def test_the_server_begins_to_read_where_we_do(owner: DatabasePool) -> Non
             assert first_word(text).replace("values", "select") == done, text
             seen.add(done)
     assert seen >= {"select", "commit", "rollback"}
+
+
+@pytest.mark.parametrize("reset", ["session", "none"])
+async def test_calls_that_are_given_up_at_any_moment_leave_nothing(
+    postgres: embedded.PostgresServer, reset: Any
+) -> None:
+    rng = random.Random(3)
+    texts = [
+        "select pg_sleep(0.01)",
+        "select repeat('x', 100000) from generate_series(1, 40)",
+        "select set_config('search_path', 'evil', false), pg_advisory_lock_shared(1)",
+        "select 1/0",
+    ]
+    config = PoolConfig(min_size=0, max_size=4)
+    async with DatabasePool(postgres.dsn, config, reset=reset, name="database") as database:
+
+        async def call() -> None:
+            calling = asyncio.create_task(told(written(database)(query=rng.choice(texts))))
+            if rng.random() < 0.5:
+                await asyncio.sleep(rng.random() * 0.03)
+                calling.cancel()
+            await asyncio.wait([calling])
+
+        await asyncio.gather(*(call() for _ in range(100)))
+        assert (database.stats()["in_use"], database.stats()["waiting"]) == (0, 0)
+        left = "select count(*) from pg_locks where locktype = 'advisory' and objid = 1"
+        async with asyncio.timeout(5):  # the pool may still be at it
+            while await database.fetchval(left):
+                pass
+        for lease in [await database.connection() for _ in range(4)]:
+            assert await lease.connection.fetchval("show search_path") == '"$user", public'
+            lease.release()
