@@ -204,6 +204,19 @@ async def test_calls_that_are_cancelled_at_any_moment_leave_nothing(tmp_path: Pa
     assert mark not in (await running.communicate())[0].decode()
 
 
+async def test_ends_are_seen_where_the_kernel_has_no_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(pid: int) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "pidfd_open", refused, raising=False)
+    async with toolset(
+        shell_tool("echo", "sleep 60 & echo {{name}}"), shell_tool("slow", "sleep 60", timeout=0.1)
+    ) as tools:
+        results = await asyncio.gather(*(tools.call("echo", {"name": str(n)}) for n in range(10)))
+        assert [result.text for result in results] == [str(n) for n in range(10)]
+        assert (await tools.call("slow")).is_error
+
+
 async def test_no_more_run_at_once_than_the_pool_allows(postgres: PostgresServer, tmp_path: Path) -> None:
     tool = shell_tool("count", f"touch {tmp_path}/$$; ls {tmp_path} | wc -l; sleep 0.05; rm {tmp_path}/$$")
     tool["pool"] = "database"

@@ -542,6 +542,21 @@ async def test_passwords_stand_in_no_list_of_processes_and_are_hidden_in_what_is
         await owner.close()
 
 
+async def test_other_event_loops_serve_as_well(env: dict[str, str], tmp_path: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    big = script_tool("big", "print('x' * 500_000)", tmp_path)
+    cold = script_tool("cold", "print(1)", tmp_path, mode="exec")
+    slow = script_tool("slow", "import time; time.sleep(60)", tmp_path, timeout=0.2)
+
+    async def on_uvloop() -> list[Result]:
+        async with toolset(big, cold, slow, env=env) as tools:
+            return [await tools.call(name) for name in ("big", "cold", "slow", "big")]
+
+    results = await asyncio.to_thread(uvloop.run, on_uvloop())
+    assert [len(result.text) for result in (results[0], results[1], results[3])] == [500_000, 1, 500_000]
+    assert results[2].is_error
+
+
 async def test_redis_is_lent_too(redis_server: RedisServer, tmp_path: Path) -> None:
     text = """
         from aiopool.script import connection
