@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +30,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(os.cpu_count() or 1, 4) if is_whole and not are_servers_given else 0
 
 
-class OnUvloop:
-    """Where no `conftest.py` further down has loops of its own, and in the programs of `tests/storms`."""
-
-    def __init__(self) -> None:
-        os.environ["TESTS_LOOP"] = "uvloop"
-
-    def pytest_asyncio_loop_factories(self) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-        import uvloop
-
-        return {"uvloop": uvloop.new_event_loop}
-
-
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("loop") == "uvloop":
-        config.pluginmanager.register(OnUvloop())
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        os.environ["TESTS_LOOP"] = "uvloop"  # for the programs of `tests/storms`
     # A script that starts the suite in the background has it ignore interrupts, and so would all that it starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

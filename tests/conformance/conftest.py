@@ -21,6 +21,7 @@ from aiopool import PoolConfig
 from aiopool.testing.proxy import FaultProxy
 from tests.conformance.callers import eventually
 from tests.conformance.kinds import KINDS, Kind
+from tests.storms import census
 
 #: No behaviour takes longer, in seconds, unless something hangs; and no proof that a kind cannot have it.
 LIMIT, LIMIT_OF_THE_EXEMPT = 20.0, 1.0
@@ -120,11 +121,11 @@ async def make(
 async def nothing_is_left(request: pytest.FixtureRequest, has_passed: Callable[[], bool]) -> AsyncIterator[None]:
     """No task, no descriptor, and nothing that only the garbage collector would notice."""
     random.seed(request.node.name)
-    tasks, descriptors = asyncio.all_tasks(), _descriptors()
+    tasks, descriptors = asyncio.all_tasks(), census.descriptors()
     yield
     if has_passed():
         await eventually(lambda: asyncio.all_tasks() <= tasks | {asyncio.current_task()})
-        await eventually(lambda: _descriptors() <= descriptors)
+        await eventually(lambda: census.descriptors() <= descriptors)
 
 
 @pytest.fixture(autouse=True)
@@ -133,9 +134,3 @@ def nothing_is_unclosed() -> Iterator[None]:
     yield
     gc.collect()
     gc.freeze()  # what is left belongs to the session; without this, each collection would look through all of it
-
-
-def _descriptors() -> int:
-    """How many this process has open; 0 where the system does not tell."""
-    own = Path("/proc/self/fd")
-    return len(list(own.iterdir())) if own.exists() else 0
