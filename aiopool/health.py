@@ -83,8 +83,15 @@ class Health(Generic[T]):
             self._host.loop_ends()
 
     def close(self) -> None:
+        """Checks end now. A reset goes on: it may be telling the server to stop what its caller has left."""
         self._is_closed = True
         self._task.cancel()
+        for info, work in self.in_care.items():
+            if info.place is Place.CHECKING:
+                work.cancel()
+
+    def terminate(self) -> None:
+        """Resets end, too."""
         for work in self.in_care.values():
             work.cancel()
         if self._alarm is not None:

@@ -389,7 +389,8 @@ class Stock(Generic[T]):
         self.settled()
 
     def terminate(self) -> None:
-        """Closes what is still leased, under its holders."""
+        """Closes what is still leased, under its holders, and what is in reset."""
+        self.health.terminate()
         for info in list(self.connections):
             if info.place is Place.LEASED:
                 info.leases = 0
@@ -404,6 +405,7 @@ class Stock(Generic[T]):
         """Somebody cancels the pool's own tasks, as `asyncio.run` does at its end: no time is left for anything."""
         self.lifecycle.is_ending = True
         self.close()
+        self.health.terminate()
 
     def abandon(self) -> None:
         """The loop is closed with the pool open: connections are torn down, nothing can be awaited any more."""

@@ -572,6 +572,23 @@ class TestCancellation:
                 assert await db.fetchval("select 1") == 1
 
     @pytest.mark.parametrize("reset", ["session", "transaction", "none"])
+    async def test_a_query_that_was_cancelled_right_before_the_close_runs_no_longer(
+        self, postgres: embedded.PostgresServer, reset: Any
+    ) -> None:
+        db = DatabasePool(postgres.dsn, ONE, reset=reset)
+        pid = await db.fetchval("select pg_backend_pid()")
+        task = asyncio.create_task(db.fetchval("select pg_sleep(30)"))
+        observer = await asyncpg.connect(postgres.dsn)
+        query = "select count(*) from pg_stat_activity where pid = $1 and state = 'active'"
+        while not await observer.fetchval(query, pid):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        await db.close()
+        assert not await observer.fetchval(query, pid)
+        await observer.close()
+
+    @pytest.mark.parametrize("reset", ["session", "transaction", "none"])
     async def test_a_storm_of_cancellations_loses_no_connection_and_gives_no_wrong_answer(
         self, postgres: embedded.PostgresServer, reset: Any
     ) -> None:

@@ -207,6 +207,42 @@ async def test_closing_during_a_check_and_a_reset_leaves_nothing(make_pool):
     backend.assert_nothing_is_left()
 
 
+@pytest.mark.parametrize("is_plain", [False, True], ids=["a task", "an answer"])
+async def test_what_is_in_reset_is_closed_when_that_has_ended(make_pool, is_plain):
+    backend = Backend()
+    ended = []
+
+    def answer(connection):
+        future = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda future: ended.append(future.cancelled()))
+        asyncio.get_running_loop().call_later(0.5, lambda: future.done() or future.set_result(None))
+        return future
+
+    async def task(connection):
+        await answer(connection)
+
+    pool = make_pool(backend, max_size=1, resetter=answer if is_plain else task)
+    async with pool.acquire():
+        pass
+    elapsed, _ = await timed(pool.close())
+    assert elapsed == pytest.approx(0.5, abs=0.01)
+    assert ended == [False]
+    assert pool.stats()["closed_by"]["pool_closed"] == 1
+    backend.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize(("timeout", "expected"), [(0, 0), (0.1, 0.1), (10, 5), (None, 5)])
+async def test_a_reset_that_hangs_holds_the_close_up_for_no_longer_than_it_may_take(make_pool, timeout, expected):
+    backend = Backend(resets=Step(hang=True))
+    pool = make_pool(backend, max_size=1, resetter=backend.reset)
+    async with pool.acquire():
+        pass
+    elapsed, _ = await timed(pool.close(timeout))
+    assert elapsed == pytest.approx(expected, abs=0.01)
+    assert pool.stats()["closed"] == 1
+    backend.assert_nothing_is_left()
+
+
 async def test_a_holder_may_close_the_pool(make_pool):
     backend = Backend()
     pool = make_pool(backend)

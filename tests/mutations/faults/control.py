@@ -4,6 +4,22 @@ from tests.mutations.fault import Fault
 
 CONTROL = [
     Fault(
+        "a close cuts resets short",
+        "health.py",
+        "            if info.place is Place.CHECKING:\n                work.cancel()",
+        "            work.cancel()",
+        "What is closed need not be clean; but the reset may be what tells the server to stop.",
+        "close",
+    ),
+    Fault(
+        "a close that has run out of time waits for resets",
+        "stock.py",
+        "        self.health.terminate()\n        for info in list(self.connections):",
+        "        for info in list(self.connections):",
+        "They have a timeout of their own.",
+        "close",
+    ),
+    Fault(
         "the epoch is stamped when opening ends",
         "opener.py",
         "await lifecycle.connect()\n",
