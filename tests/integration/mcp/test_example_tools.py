@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import yaml
 
 from aiopool import embedded
 from aiopool.toolserver.toolset import Toolset
@@ -21,11 +22,11 @@ FILE = Path(__file__).resolve().parents[3] / "examples" / "tools.yaml"
 async def toolset(
     postgres: embedded.PostgresServer, redis_server: embedded.RedisServer, https_server: embedded.HTTPSServer
 ) -> AsyncIterator[Toolset]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(https_server.ca_file))
-        addresses = {"DATABASE_URL": postgres.dsn, "REDIS_URL": redis_server.url, "API_URL": https_server.url}
-        async with Toolset.from_file(FILE, env={**os.environ, **addresses}) as toolset:
-            yield toolset
+    file = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    file["pools"]["api"]["verify"] = str(https_server.ca_file)
+    addresses = {"DATABASE_URL": postgres.dsn, "REDIS_URL": redis_server.url, "API_URL": https_server.url}
+    async with Toolset.from_file(file, env={**os.environ, **addresses}) as toolset:
+        yield toolset
 
 
 async def test_a_statement_of_the_file_takes_its_parameters(toolset: Toolset) -> None:
