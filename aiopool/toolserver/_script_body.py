@@ -7,19 +7,21 @@ import errno
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from aiopool.config import PoolConfig
 from aiopool.telling import ToolFailure
 from aiopool.toolserver._modules import signature
 from aiopool.toolserver.addresses import Address
 from aiopool.toolserver.environment import LONGEST, fits, inherited, of_arguments
 from aiopool.toolserver.output import as_object
 from aiopool.toolserver.program import Program
-from aiopool.toolserver.script import ScriptPlan
+from aiopool.toolserver.script import PYTHON, ScriptPlan
 from aiopool.toolserver.template import as_text
 from aiopool.toolserver.tool import Result
 from aiopool.toolserver.worker import ARGUMENTS, STDERR_KEPT, Outcome, Worker, WorkerError, told
@@ -57,7 +59,7 @@ class WorkerBody:
             "max_output": plan.max_output,
         }
         for tries_left in reversed(range(_TRIES)):
-            lease = await self._workers.pool.acquire()
+            lease = await self._workers.pool.acquire(_patience(plan, self._workers.config))
             worker = lease.connection
             try:
                 outcome = await self._bounded(worker, request)
@@ -110,12 +112,19 @@ class ProcessBody:
         for name, text in environment.items():
             _refuse_unfit(f"the variable {name}", text)
         stdin = None if plan.stdin is None else plan.stdin.render(arguments)
-        lease = await self._slots.pool.acquire()
+        lease = await self._slots.pool.acquire(_patience(plan, self._slots.config))
         try:
             outcome = await self._run(lease.connection, argv, environment, stdin)
         finally:
             lease.release()  # a process that still runs makes the slot broken: it is ended
         return _result(outcome, plan, self._tool, _hiding(address))
+
+    async def prepare(self) -> None:
+        """Say so now if the program is not there."""
+        plan = self._plan
+        path = plan.command if os.sep not in plan.command else os.path.join(plan.folder, plan.command)
+        if plan.command not in PYTHON and shutil.which(path, path=inherited()["PATH"]) is None:
+            logger.warning("tool %r: there is no program %r here, so its calls will fail", self._tool, plan.command)
 
     async def _run(self, slot: Slot, argv: list[str], env: Mapping[str, str], stdin: str | None) -> Outcome:
         plan = self._plan
@@ -145,7 +154,7 @@ class ProcessBody:
             return [sys.executable, "-P", "-m", "aiopool.toolserver._worker", plan.file, *values]
         if plan.file is not None:
             return [sys.executable, plan.file, *_argv(plan, arguments, guarded=True)[1:]]
-        command = sys.executable if plan.command in ("python", "python3") else plan.command
+        command = sys.executable if plan.command in PYTHON else plan.command
         return [command, *_argv(plan, arguments, guarded=True)]
 
     def _calls_main(self) -> bool:
@@ -154,6 +163,12 @@ class ProcessBody:
             return False
         program = _program(self._plan)
         return program.main is not None and not program.has_guard
+
+
+def _patience(plan: ScriptPlan, config: PoolConfig) -> float:
+    """How long to wait for a worker or a slot: a pool that is exhausted should be told before the call's time is up."""
+    patience = 0.9 * plan.call_timeout
+    return patience if config.acquire_timeout is None else min(patience, config.acquire_timeout)
 
 
 def _program(plan: ScriptPlan) -> Program:

@@ -26,7 +26,7 @@ KEY = "script"
 TOOL_KEYS: Mapping[str, ValueType] = {}
 
 #: Names for the interpreter that this runs in: so it works in a virtual environment, too.
-_PYTHON = ("python", "python3")
+PYTHON = ("python", "python3")
 #: What an argument for its connection may be called in `main`, beside the name of the pool.
 _CONNECTION = "connection"
 
@@ -154,7 +154,7 @@ class _Reading:
         folder = self._folder()
         if command is None or folder is None:
             return None
-        is_python = self._shell is None and command in _PYTHON
+        is_python = self._shell is None and command in PYTHON
         file = self._file(folder) if is_python and self._args else None
         is_worker = self._is_worker(is_python, file)
         if file is not None:

@@ -137,11 +137,13 @@ async def test_a_negative_number_is_no_option() -> None:
         assert (await tools.call("number", {"n": -5})).text == "-5"
 
 
-async def test_what_no_program_can_be_given_is_told(tmp_path: Path) -> None:
+async def test_what_no_program_can_be_given_is_told(caplog: pytest.LogCaptureFixture) -> None:
     tool = {**shell_tool("shell", "echo {{name}}"), "script": {"shell": "echo {{name}}"}}
     argv = {**shell_tool("argv", ""), "script": {"command": "echo", "args": ["{{name}}"]}}
     missing = {**shell_tool("missing", ""), "script": {"command": "no-such-program", "args": ["{{name}}"]}}
     async with toolset(tool, argv, missing) as tools:
+        assert "tool 'missing': there is no program 'no-such-program' here" in caplog.text
+        assert caplog.text.count("there is no program") == 1
         for name in ("shell", "argv"):
             assert "holds a null character" in (await tools.call(name, {"name": "a\0b"})).text
             assert "is longer than 100000 bytes" in (await tools.call(name, {"name": "x" * 200_000})).text

@@ -431,6 +431,19 @@ async def test_calls_that_are_cancelled_at_any_moment_cost_no_more_than_their_wo
         await eventually(lambda pid=pid: not is_alive(pid))
 
 
+async def test_a_pool_whose_workers_are_all_busy_is_told_before_the_calls_time_is_up(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    busy = script_tool("busy", "import time; time.sleep(1.5)", tmp_path)
+    quick = script_tool("quick", "print(1)", tmp_path) | {"timeout": "500ms"}
+    async with toolset(busy, quick, env=env, min_size=1, max_size=1) as tools:
+        call = asyncio.create_task(tools.call("busy"))
+        await asyncio.sleep(0.05)
+        result = await tools.call("quick")
+        assert result.text.startswith("pool 'database' is exhausted: 1 of 1 in use")
+        assert not (await call).is_error
+
+
 async def test_a_hundred_calls_share_five_workers(env: dict[str, str], tmp_path: Path) -> None:
     text = "def main(n, connection): return connection.fetchval('select $1::text from pg_sleep(0.01)', n)"
     async with toolset(script_tool("echo", text, tmp_path, "{{n}}"), env=env, max_size=5) as tools:
