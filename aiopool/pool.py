@@ -378,7 +378,7 @@ class ConnectionPool(Generic[T]):
         residents.add(self)
 
     async def close(self, timeout: float | None = 10.0) -> None:
-        """Refuses newcomers, fails the waiting, waits for leases and resets up to `timeout` seconds, then closes under them.
+        """Refuses newcomers and the waiting, lets leases and resets end for `timeout` seconds, then closes under them.
 
         0 terminates, None waits for ever. Idempotent; a cancelled close terminates. Afterwards every connection is
         closed and no task is left, unless a factory or a destroyer ignores its cancellation: that is logged.

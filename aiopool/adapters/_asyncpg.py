@@ -105,6 +105,7 @@ class _Synchronized:
     _stmt_cache: Any
     _parsed_at = -1
     terminate: Callable[[], None]
+    is_closed: Callable[[], bool]
 
     def __init__(self, protocol: Any, transport: Any, loop: Any, *args: Any) -> None:
         # The timer is for the protocol only.
@@ -122,10 +123,13 @@ class _Synchronized:
         # asyncpg bounds each command, but not the closing of old statements that it does on the way.
         guard = None if timeout is None else self._loop.call_later(timeout + LAST_RESORT, self.terminate)
         try:
-            return await getting
+            statement = await getting
         finally:
             if guard is not None:
                 guard.cancel()
+        if self.is_closed():  # a loop that came late to the answer came late to the guard as well
+            raise TimeoutError
+        return statement
 
     async def _copy_out(self, *args: Any) -> Any:
         try:

@@ -571,6 +571,18 @@ class TestCancellation:
                 proxy.pass_through()
                 assert await db.fetchval("select 1") == 1
 
+    async def test_a_loop_that_stalls_for_longer_than_a_command_may_take_has_its_answer_or_a_timeout(
+        self, postgres: embedded.PostgresServer
+    ) -> None:
+        for turns in range(1, 5):
+            async with DatabasePool(postgres.dsn, ONE, command_timeout=0.1) as db, db.connection() as connection:
+                task = asyncio.create_task(connection.fetchval("select 2 * $1::int", 1))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                time.sleep(0.25)  # noqa: ASYNC251 - the answer and the end of its time come in one turn
+                (outcome,) = await asyncio.gather(task, return_exceptions=True)
+                assert outcome == 2 or isinstance(outcome, TimeoutError), repr(outcome)
+
     @pytest.mark.parametrize("reset", ["session", "transaction", "none"])
     async def test_a_query_that_was_cancelled_right_before_the_close_runs_no_longer(
         self, postgres: embedded.PostgresServer, reset: Any
@@ -580,7 +592,9 @@ class TestCancellation:
         task = asyncio.create_task(db.fetchval("select pg_sleep(30)"))
         observer = await asyncpg.connect(postgres.dsn)
         query = "select count(*) from pg_stat_activity where pid = $1 and state = 'active'"
-        while not await observer.fetchval(query, pid):
+        for _ in range(1000):
+            if await observer.fetchval(query, pid):
+                break
             await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task])
