@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -76,7 +77,8 @@ class Wire:
             ending()
             server.end_streams()
             answering = asyncio.create_task(self._answered_all.wait())
-            await asyncio.wait((answering, writing, serving), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            if self._is_read():
+                await asyncio.wait((answering, writing, serving), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
             server.cancel_calls()
             await asyncio.wait(
                 (answering, writing, serving), timeout=WRITE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
@@ -89,6 +91,12 @@ class Wire:
         for task in (serving, writing):
             if not task.cancelled():
                 task.result()  # a fault of ours is no orderly end
+
+    def _is_read(self) -> bool:
+        """Whether there is anybody yet who could read an answer: a client that was killed has closed both ends."""
+        poll = select.poll()
+        poll.register(self._out, 0)  # of errors and hang-ups one is told anyway
+        return not poll.poll(0)
 
     def _read_all(
         self,

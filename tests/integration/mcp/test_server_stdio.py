@@ -136,6 +136,27 @@ async def test_a_signal_ends_it_while_the_client_keeps_its_side_open(
         await eventually(ended)
 
 
+async def test_what_a_client_that_is_killed_has_asked_for_is_cancelled_at_once(
+    postgres: embedded.PostgresServer, tmp_path: Path
+) -> None:
+    with start(write_tools(tmp_path, "killed"), postgres.dsn, **PIPES) as process:
+        process.stdin.write(lines(*HANDSHAKE, call(1, "nap", seconds=60)))
+        process.stdin.flush()
+
+        async def under_way() -> bool:
+            return await queries(postgres.dsn, "killed") == 1
+
+        async def ended() -> bool:
+            return await queries(postgres.dsn, "killed", "true") == 0
+
+        await eventually(under_way, 20)
+        # All that is left of a process after kill -9: its ends are closed.
+        process.stdout.close()
+        process.stdin.close()
+        await eventually(ended, 3)
+        assert await asyncio.to_thread(process.wait, 10) == 0
+
+
 async def test_a_signal_at_any_moment_of_the_start_ends_it(postgres: embedded.PostgresServer, tmp_path: Path) -> None:
     file = write_tools(tmp_path, "starting")
     moments = [0.1, 0.5, 0.9, 1.3]
