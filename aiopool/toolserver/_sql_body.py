@@ -19,7 +19,7 @@ from aiopool.adapters._postgres_reset import SESSION_RESET
 from aiopool.adapters.postgres import DatabasePool
 from aiopool.errors import PoolError
 from aiopool.lease import Lease
-from aiopool.telling import ToolFailure
+from aiopool.telling import ToolFailure, explain
 from aiopool.toolserver._sql_rows import Rows, of_command
 from aiopool.toolserver._sql_rules import refuse_written
 from aiopool.toolserver._sql_values import as_parameter, misfit
@@ -43,7 +43,7 @@ select current_user,
     array(select role from unnest(array['pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'])
           as role where pg_has_role(current_user, role, 'member'))
 """
-_warned: WeakSet[DatabasePool] = WeakSet()
+_looked_at: WeakSet[DatabasePool] = WeakSet()
 
 
 class SqlBody:
@@ -56,17 +56,36 @@ class SqlBody:
         self._is_reset_by_pool = database._reset.mode == "session"
 
     async def prepare(self) -> None:
-        """Warns, once for a pool, if its role lets a statement that a model writes out of the database."""
-        if self._plan.written_in is None or self._database in _warned:
+        """Warns of a statement of the file that cannot be run; and, once for a pool, of a role with too many rights.
+
+        Those are the rights that let a statement which a model writes out of the database. A pool that opens nothing
+        before it has to is asked for its role only.
+        """
+        if self._plan.written_in is None:
+            look = self._look_at_statement
+            is_wanted = self._database.stats()["size"] > 0
+        else:
+            look = self._look_at_role
+            is_wanted = self._database not in _looked_at
+            _looked_at.add(self._database)
+        if not is_wanted:
             return
         try:
             async with asyncio.timeout(LOOK), self._database.connection() as connection:
-                role, is_superuser, roles = await connection.fetchrow(_RIGHTS)  # type: ignore[misc]
+                await look(connection)
         except (PoolError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
             # Whether the tools can do without their pool for now is not for this to say.
-            logger.info("pool %r: the rights of its role are not known: %s", self._database.name, type(exc).__name__)
-            return
-        _warned.add(self._database)
+            logger.info("tool %r: its database could not be looked at: %s", self._tool, type(exc).__name__)
+
+    async def _look_at_statement(self, connection: Connection) -> None:
+        try:
+            await connection.prepare(self._plan.text, name="")
+        except asyncpg.PostgresError as exc:
+            # Its tables may come later.
+            logger.warning("tool %r: as the database is now, its statement fails: %s", self._tool, explain(exc))
+
+    async def _look_at_role(self, connection: Connection) -> None:
+        role, is_superuser, roles = await connection.fetchrow(_RIGHTS)  # type: ignore[misc]
         if is_superuser or roles:
             what = "a superuser" if is_superuser else f"a member of {', '.join(roles)}"
             logger.warning(

@@ -14,6 +14,7 @@ from aiopool import PoolConfig, embedded
 from aiopool.adapters.postgres import DatabasePool
 from aiopool.telling import ToolFailure, explain
 from aiopool.toolserver._sql_text import numbered
+from aiopool.toolserver.tool import Preparing
 from tests.tool_bodies import Called, manager_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -362,6 +363,17 @@ async def test_the_database_s_own_words_and_state_reach_the_model(database: Data
     assert 'column "nam" does not exist' in answer
     assert "42703" in answer
     assert "sql_tools.name" in answer
+
+
+async def test_a_statement_of_the_file_that_cannot_be_run_is_warned_of_at_the_start(
+    database: DatabasePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    for text in ("select nam from sql_tools where id = :id", "select name from sql_tools where id = :id"):
+        body = tool(database, text, parameters=[{"name": "id"}]).body
+        assert isinstance(body, Preparing)
+        await body.prepare()
+    (message,) = caplog.messages
+    assert "tool 'tool': as the database is now, its statement fails: column \"nam\" does not exist" in message
 
 
 async def test_a_failed_statement_costs_no_connection(database: DatabasePool) -> None:
