@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,7 +90,8 @@ class HTTP1(Kind):
 
     async def sever(self, connection: Any) -> None:
         # The server has no such page, so the cut is made at the socket.
-        connection.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        with socket.socket(fileno=os.dup(connection.transport.get_extra_info("socket").fileno())) as its:
+            its.shutdown(socket.SHUT_RDWR)
         await asyncio.sleep(0.01)  # as long as the news would take
 
     async def connections(self, name: str) -> int:
