@@ -19,7 +19,7 @@ from aiopool.toolserver import current as module
 from aiopool.toolserver.reloading import reloading, signature
 from aiopool.toolserver.server import ToolServer
 from tests.integration.mcp.test_server_calls import eventually, queries
-from tests.integration.mcp.toolserving import MODES, TOOLS, serving, write_tools
+from tests.integration.mcp.toolserving import MODES, TOOLS, serving, started_on_http, write_tools
 
 MORE = TOOLS + '  - {{name: now, description: Tells the time., sql: "select now()"}}\n'
 #: The path of the file, the line, the key and the remedy.
@@ -31,7 +31,7 @@ async def names(client: Client) -> list[str]:
 
 
 @asynccontextmanager
-async def told_of_changes(server: ToolServer, mode: str) -> AsyncIterator[tuple[Client, asyncio.Event]]:
+async def told_of_changes(server: ToolServer | str, mode: str) -> AsyncIterator[tuple[Client, asyncio.Event]]:
     """A client of that generation, and an event that is set whenever it is told of a change."""
     told = asyncio.Event()
 
@@ -45,7 +45,8 @@ async def told_of_changes(server: ToolServer, mode: str) -> AsyncIterator[tuple[
             async for _ in changes:
                 told.set()
 
-    async with Client(server.mcp, mode=mode, message_handler=hear) as client:
+    place = server if isinstance(server, str) else server.mcp
+    async with Client(place, mode=mode, message_handler=hear) as client:
         if mode == "legacy":
             assert client.server_capabilities.tools is not None
             assert client.server_capabilities.tools.list_changed
@@ -78,6 +79,20 @@ async def test_clients_are_told_of_another_list_and_get_it(
                 await told_too.wait()
             assert await names(client) == ["add", "nap", "note", "now"]
             assert not (await client.call_tool("now", {})).is_error
+
+
+async def test_clients_over_http_are_told_when_the_file_changes(
+    postgres: embedded.PostgresServer, tmp_path: Path
+) -> None:
+    with started_on_http(write_tools(tmp_path, "changes"), postgres.dsn) as (_, address):
+        url = f"{address}/mcp"
+        async with told_of_changes(url, "legacy") as (client, told), told_of_changes(url, "auto") as (_, told_too):
+            await asyncio.sleep(0.3)  # the older one opens its stream after its handshake, and nothing tells when
+            write_tools(tmp_path, "changes", text=MORE)
+            async with asyncio.timeout(10):
+                await told.wait()
+                await told_too.wait()
+            assert "now" in await names(client)
 
 
 @pytest.mark.parametrize("mode", MODES)
