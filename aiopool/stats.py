@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from enum import StrEnum
 from itertools import accumulate
 from math import inf
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
 
 class Reason(StrEnum):
@@ -157,3 +158,17 @@ class Counters:
             "oldest_wait": 0.0,
             "oldest_lease": 0.0,
         }
+
+
+def summed(parts: Sequence[PoolStats]) -> PoolStats:
+    """The figures of several pools as those of one, with the name and `max_size` of the first."""
+    total: dict[str, Any] = {**parts[0]}
+    for part in parts[1:]:
+        for key, value in part.items():
+            if key in ("oldest_wait", "oldest_lease"):
+                total[key] = max(total[key], value)
+            elif key == "closed_by":
+                total[key] = {reason: n + part["closed_by"][reason] for reason, n in total[key].items()}
+            elif key not in ("name", "max_size"):
+                total[key] += value
+    return cast(PoolStats, total)

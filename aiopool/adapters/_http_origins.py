@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, cast
 
 from aiopool import events
 from aiopool.adapters._http_limit import Limit
@@ -15,7 +14,7 @@ from aiopool.errors import PoolConfigError, WrongLoop
 from aiopool.home import residents
 from aiopool.pool import ConnectionPool
 from aiopool.refusals import Refusals
-from aiopool.stats import Counters, PoolStats
+from aiopool.stats import Counters, PoolStats, summed
 
 
 class Origins:
@@ -77,7 +76,7 @@ class Origins:
         if is_known and origin is not self._home and asyncio._get_running_loop() is not None:
             del self._origins[origin.address]
             self._limit.origins.discard(origin)
-            self._departed = _sum([self._departed, origin.pool.stats()])
+            self._departed = summed([self._departed, origin.pool.stats()])
             closing = asyncio.ensure_future(origin.pool.close(timeout=0))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
@@ -177,22 +176,9 @@ class Origins:
 
     def stats(self) -> PoolStats:
         """The sum over all origins, those that are gone included; `max_size` is the limit over all of them."""
-        stats = _sum([self._departed, *(origin.pool.stats() for origin in self._origins.values())])
+        stats = summed([self._departed, *(origin.pool.stats() for origin in self._origins.values())])
         stats["name"], stats["max_size"] = self.name, self._settings.max_connections
         return stats
 
     def each(self) -> dict[str, PoolStats]:
         return {str(address): origin.pool.stats() for address, origin in self._origins.items()}
-
-
-def _sum(parts: list[PoolStats]) -> PoolStats:
-    total: dict[str, Any] = {**parts[0]}
-    for part in parts[1:]:
-        for key, value in part.items():
-            if key in ("oldest_wait", "oldest_lease"):
-                total[key] = max(total[key], value)
-            elif key == "closed_by":
-                total[key] = {reason: n + part["closed_by"][reason] for reason, n in total[key].items()}
-            elif key not in ("name", "max_size"):
-                total[key] += value
-    return cast(PoolStats, total)

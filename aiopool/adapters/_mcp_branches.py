@@ -7,7 +7,6 @@ import contextvars
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
 
 from aiopool import events
 from aiopool.adapters._mcp_branch import Branch, Key, SessionFactory
@@ -17,7 +16,7 @@ from aiopool.configfile import suggest
 from aiopool.errors import PoolNotFound
 from aiopool.home import residents
 from aiopool.refusals import Refusals
-from aiopool.stats import Counters, PoolStats
+from aiopool.stats import Counters, PoolStats, summed
 
 _TOKEN = re.compile(r"(bearer|basic)\s|eyJ[\w-]+\.[\w-]+\.", re.IGNORECASE)
 
@@ -118,7 +117,7 @@ class Branches:
         del self._branches[branch.key]
         self._room.remove(branch)
         server = branch.key.server
-        self._departed[server] = _sum([branch.pool.stats(), *self._departed_from(server)])
+        self._departed[server] = summed([branch.pool.stats(), *self._departed_from(server)])
 
     def _forked(self) -> None:
         self._is_forked = True
@@ -195,7 +194,7 @@ class Branches:
 
     def stats(self) -> PoolStats:
         """The sum over all servers; `max_size` is the limit over all of them."""
-        stats = _sum([Counters().snapshot(), *self.each().values()])
+        stats = summed([Counters().snapshot(), *self.each().values()])
         stats["name"], stats["max_size"] = self.name, self._room.size
         return stats
 
@@ -205,22 +204,9 @@ class Branches:
 
     def _of(self, server: str) -> PoolStats:
         present = [branch.pool.stats() for branch in list(self._branches.values()) if branch.key.server == server]
-        stats = _sum([Counters().snapshot(), *present, *self._departed_from(server)])
+        stats = summed([Counters().snapshot(), *present, *self._departed_from(server)])
         stats["name"], stats["max_size"] = server, self.config.max_size
         return stats
 
     def _departed_from(self, server: str) -> list[PoolStats]:
         return [self._departed[server]] if server in self._departed else []
-
-
-def _sum(parts: list[PoolStats]) -> PoolStats:
-    total: dict[str, Any] = {**parts[0]}
-    for part in parts[1:]:
-        for key, value in part.items():
-            if key in ("oldest_wait", "oldest_lease"):
-                total[key] = max(total[key], value)
-            elif key == "closed_by":
-                total[key] = {reason: n + part["closed_by"][reason] for reason, n in total[key].items()}
-            elif key not in ("name", "max_size"):
-                total[key] += value
-    return cast(PoolStats, total)
