@@ -39,12 +39,13 @@ class PythonBody:
 
     async def run(self, arguments: Mapping[str, Any]) -> Result:
         plan = self._plan
-        call = partial(plan.function, **arguments)
+        others = () if plan.connection is None else (plan.connection,)
+        call = partial(plan.function, **plan.outline.completed(arguments, others))
         if plan.pool is None or plan.connection is None:
-            value = await (call() if plan.is_async else self._in_thread(call))
+            value = await (call() if plan.outline.is_async else self._in_thread(call))
         else:
             async with lent(self._pools, plan.pool, CONFIGURED) as connection:
-                if plan.is_async:
+                if plan.outline.is_async:
                     value = await call(**{plan.connection: connection})
                 else:
                     async with _without_await(connection) as face:

@@ -64,6 +64,7 @@ def _execute(name: str, program: Program) -> ModuleType:
 def call(main: Any, outline: Main, arguments: Mapping[str, Any], extras: Collection[str]) -> Any:
     """Its result, which for an async one is a coroutine; `extras` are names for the connection."""
     wanted = [name for name in extras if name in outline.names and name not in arguments]
+    arguments = outline.completed(arguments, wanted)
     if outline.is_async:
         return _call_async(main, arguments, wanted)
     if not wanted:

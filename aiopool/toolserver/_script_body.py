@@ -52,6 +52,7 @@ class WorkerBody:
             # By name nothing can be taken for an option.
             "argv": _argv(plan, arguments, guarded=not is_called),
             "arguments": arguments,
+            "parameters": plan.parameters,
             "extras": plan.extras,
             "environment": {**self._environment, **of_arguments(arguments)},
             "folder": plan.folder,

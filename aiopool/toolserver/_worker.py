@@ -128,7 +128,7 @@ class Worker:
 
     def _execute(self, scripts: Scripts, request: Mapping[str, Any]) -> dict[str, Any]:
         loaded = scripts.read(request["file"])
-        if loaded.program.is_called(request["arguments"], request["extras"]):
+        if loaded.program.is_called(request["parameters"], request["extras"]):
             return self._call_main(scripts, loaded, request)
         self._ran = scripts.run(loaded)
         return {}

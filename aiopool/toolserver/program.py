@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 from aiopool.configfile import suggest
 
@@ -24,6 +25,10 @@ class Main:
     @property
     def names(self) -> tuple[str, ...]:
         return self.required + self.optional
+
+    def completed(self, arguments: Mapping[str, Any], others: Collection[str] = ()) -> dict[str, Any]:
+        """With None for what the caller has left out and it has no default for; `others` come from elsewhere."""
+        return {**{name: None for name in self.required if name not in others}, **arguments}
 
     def problem(self, given: Collection[str]) -> str | None:
         """Why it cannot be called with exactly these keywords."""

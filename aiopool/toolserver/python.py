@@ -37,7 +37,7 @@ class PythonPlan:
     """A function, and what it wants."""
 
     function: Callable[..., Any]
-    is_async: bool
+    outline: Main
     #: The parameter that gets the connection; None if it wants none.
     connection: str | None
     pool: str | None
@@ -78,7 +78,7 @@ def read(tool: Section, head: Head) -> PythonPlan | None:
         if problem and "connection" in outline.required and head.pool is None:
             problem = f"{match[2]}() takes a connection, and the tool has no `pool:` to take it from; write one"
         if problem is None:
-            return PythonPlan(found, outline.is_async, wanted, head.pool if wanted else None)
+            return PythonPlan(found, outline, wanted, head.pool if wanted else None)
     section.refuse(problem, key)
     return None
 

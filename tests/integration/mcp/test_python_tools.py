@@ -65,6 +65,22 @@ async def test_functions_get_their_arguments_by_name_and_return_what_json_can_sa
     ]  # fmt: skip
 
 
+async def test_what_a_caller_leaves_out_is_none_where_there_is_no_default(tmp_path: Path) -> None:
+    code = "def show(n, more, other=5): return [n, more, other]"
+    (tmp_path / "handlers.py").write_text(code)
+    (tmp_path / "show.py").write_text(code.replace("show", "main") + "\nif __name__ == '__main__': main(1, 2)")
+    parameters = [{"name": name, "type": "integer"} for name in ("n", "more", "other")]
+    both = {"description": "x", "parameters": parameters}
+    tools = [
+        {"name": "function", "python": "handlers:show", **both},
+        {"name": "script", "script": {"command": "python", "args": ["show.py"], "mode": "worker"}, **both},
+    ]
+    (tmp_path / "tools.yaml").write_text(yaml.safe_dump({"tools": tools}))
+    async with Toolset.from_file(tmp_path / "tools.yaml") as served:
+        for name in ("function", "script"):
+            assert (await served.call(name, {"n": 1})).text == "[1, null, 5]"
+
+
 async def test_the_connection_is_lent_to_async_functions_and_without_await_to_others(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
