@@ -1,20 +1,23 @@
-// The TypeScript SDK's client, over HTTP and over stdio at once. Prints as JSON what it saw; see test_clients.py.
+// The TypeScript SDK's client, over HTTP and over stdio at once; prints as JSON what it saw.
 //
-// node story.mjs URL COMMAND...     in a folder whose node_modules has the SDK
+// node story.mjs URL COMMAND... FILE     in a folder whose node_modules has the SDK; FILE is served over stdio
 
 import { createRequire } from "node:module";
+import { appendFileSync } from "node:fs";
 
 const sdk = createRequire(`${process.cwd()}/`);
 const { Client } = sdk("@modelcontextprotocol/sdk/client/index.js");
 const { StreamableHTTPClientTransport } = sdk("@modelcontextprotocol/sdk/client/streamableHttp.js");
 const { StdioClientTransport } = sdk("@modelcontextprotocol/sdk/client/stdio.js");
+const { ToolListChangedNotificationSchema } = sdk("@modelcontextprotocol/sdk/types.js");
 
 const [url, command, ...args] = process.argv.slice(2);
 
 const refused = (result) => ({ isError: result.isError === true, text: result.content[0].text });
 
-async function story(transport) {
+async function story(transport, file) {
   const client = new Client({ name: "story", version: "1" });
+  const isTold = new Promise((told) => client.setNotificationHandler(ToolListChangedNotificationSchema, told));
   await client.connect(transport);
   const call = (name, given = {}, options) =>
     client.callTool({ name, arguments: given }, undefined, { timeout: 30_000, ...options });
@@ -42,12 +45,18 @@ async function story(transport) {
     gaveUp,
     afterwards: (await call("divide", { a: 1, b: 4 })).structuredContent,
   };
+  if (file) {
+    appendFileSync(file, "\n  - {name: late, sql: select 1 as one}\n");
+    await isTold;
+    const names = (await client.listTools()).tools.map((tool) => tool.name);
+    seen.added = names.filter((name) => !seen.tools.includes(name));
+  }
   await client.close();
   return seen;
 }
 
 const [http, stdio] = await Promise.all([
   story(new StreamableHTTPClientTransport(new URL(url))),
-  story(new StdioClientTransport({ command, args, env: process.env, stderr: "inherit" })),
+  story(new StdioClientTransport({ command, args, env: process.env, stderr: "inherit" }), args.at(-1)),
 ]);
 console.log(JSON.stringify({ http, stdio }));

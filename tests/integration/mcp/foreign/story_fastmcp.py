@@ -1,4 +1,4 @@
-"""FastMCP's client, over HTTP and over stdio at once. Prints as JSON what it saw; see test_clients.py.
+"""FastMCP's client, over HTTP and over stdio at once; prints as JSON what it saw.
 
 python story_fastmcp.py URL COMMAND...
 """
@@ -32,6 +32,7 @@ async def story(transport):
         except Exception:
             gave_up = True
         return {
+            "protocol": client.session.protocol_version,
             "tools": sorted(tool.name for tool in tools),
             "schema": next(tool.input_schema for tool in tools if tool.name == "divide"),
             "simple": [

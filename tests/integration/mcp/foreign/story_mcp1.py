@@ -1,4 +1,4 @@
-"""The client of the Python SDK 1.x, over HTTP and over stdio at once. Prints as JSON what it saw; see test_clients.py.
+"""The client of the Python SDK 1.x, over HTTP and over stdio at once; prints as JSON what it saw.
 
 python story_mcp1.py URL COMMAND...
 """
@@ -20,13 +20,14 @@ def refused(result):
 
 async def story(transport):
     async with transport as (read, write, *_), ClientSession(read, write) as session:
-        server = (await session.initialize()).serverInfo
+        agreed = await session.initialize()
         tools = (await session.list_tools()).tools
         quotient = await session.call_tool("divide", {"a": 5})
         held = await asyncio.gather(*(session.call_tool("hold", {"number": number}) for number in range(20)))
         rows = [result.structuredContent["rows"][0] for result in held]
         return {
-            "server": {"name": server.name, "version": server.version},
+            "protocol": agreed.protocolVersion,
+            "server": {"name": agreed.serverInfo.name, "version": agreed.serverInfo.version},
             "tools": sorted(tool.name for tool in tools),
             "schema": next(tool.inputSchema for tool in tools if tool.name == "divide"),
             "simple": [
