@@ -60,7 +60,7 @@ async def test_one_connection_serves_one_after_the_other(address: str) -> None:
 
 
 async def test_sqlalchemys_words_for_sizes_mean_what_they_mean_to_it(address: str) -> None:
-    async with engine_at(address, pool_size=2, max_overflow=1, pool_timeout=0.05) as (engine, pool):
+    async with engine_at(address, pool_size=2, max_overflow=1, pool_timeout=1) as (engine, pool):
         async with engine.connect() as one, engine.connect() as two, engine.connect() as three:
             for connection in (one, two, three):
                 await connection.execute(ONE)
