@@ -159,7 +159,6 @@ class _Reading:
         is_worker = self._is_worker(is_python, file)
         if file is not None:
             self._check(file)
-        properties = head.parameters.schema["properties"]
         return ScriptPlan(
             command=command,
             args=self._args,
@@ -176,8 +175,12 @@ class _Reading:
             call_timeout=head.timeout,
             max_output=values.get("max_output", MAX_BYTES),
             allows_dash=values.get("allow_dash", False),
-            numbers=frozenset(name for name, each in properties.items() if each.get("type") in ("integer", "number")),
+            numbers=self._numbers(),
         )
+
+    def _numbers(self) -> frozenset[str]:
+        properties = self._head.parameters.schema["properties"]
+        return frozenset(name for name, each in properties.items() if each.get("type") in ("integer", "number"))
 
     def _templates(self) -> Iterator[tuple[tuple[str | int, ...], Template]]:
         yield from ((("args", number), template) for number, template in enumerate(self._args))
@@ -194,7 +197,7 @@ class _Reading:
         if not isinstance(text, str) or not text.strip():
             self._section.refuse("must be text, a command for the shell", "shell")
             return None
-        shell = ShellText(text)
+        shell = ShellText(text, self._numbers())
         for problem in shell.problems:
             self._section.refuse(problem, "shell")
         return shell

@@ -8,6 +8,7 @@ reads it (POSIX.1-2017, 2.2 Quoting): inside of the author's own quotes the refe
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from aiopool.toolserver.environment import variable
 
@@ -26,6 +27,7 @@ _EVALUATING = re.compile(
     r"^\s*(?:\[\[|(?:let|declare|typeset|local|export|readonly|unset|read|trap|alias|mapfile|readarray|getopts)\s"
     r"|printf\s+-v\s|(?:test|\[)\s+-v\s)"
 )
+_REDIRECTED = re.compile(r"[<>][ \t]*[\"']?$")
 #: What may stand before the name of a command.
 _BEFORE_COMMAND = re.compile(
     r"\s*(?:(?:if|then|else|elif|do|while|until|!|\{|time|exec|command|env|sudo|nohup|nice|xargs)\s+|\w+=\S*\s+)*"
@@ -42,15 +44,19 @@ _HOPELESS = {
 
 
 class ShellText:
-    """Reads a text. `command` is what the shell gets; `problems` are what its author must change."""
+    """Reads a text. `command` is what the shell gets; `problems` are what its author must change.
 
-    def __init__(self, text: str) -> None:
+    `numbers` are parameters whose values can't be code, wherever they stand.
+    """
+
+    def __init__(self, text: str, numbers: Collection[str] = ()) -> None:
         #: The parameters that it names.
         self.names: dict[str, None] = {}
         #: Those that begin a word, where a program could take a value with a dash for an option.
         self.leading: set[str] = set()
         self.problems: dict[str, None] = {}
         self.text = text
+        self._numbers = numbers
         self._at = 0
         self._out: list[str] = []
         #: What is open here, the innermost last: its kind, and the command around it.
@@ -181,7 +187,8 @@ class ShellText:
         if is_first and not re.search(r"\s--\s", self._command):
             self.leading.add(name)
         reference = f"${{{variable(name)}}}"
-        self._out.append({"double": reference, "single": f"'\"{reference}\"'"}.get(kind, f'"{reference}"'))
+        quoted = {"double": reference, "single": f"'\"{reference}\"'", "arithmetic": reference, "expansion": reference}
+        self._out.append(quoted.get(kind, f'"{reference}"'))
         self._command += _VALUE
         self._word += _VALUE
         self._at = match.end()
@@ -190,15 +197,19 @@ class ShellText:
         placeholder, kind = match[0], self._kind
         before = self.text[match.start() - 1 : match.start()]
         around = next((each for each, _ in reversed(self._open) if each in _HOPELESS), None)
+        is_number, is_redirected = match[1] in self._numbers, not self._word and _REDIRECTED.search(self._command)
         reads = f"have it read the environment variable {variable(match[1])}"
-        if around is not None:
+        if around is not None and not (is_number and around in ("arithmetic", "expansion")):
             self._refuse(
                 f"{placeholder} stands in {_HOPELESS[around]}, where a value can't be quoted; write it elsewhere"
             )
         elif kind != "single" and before in ("\\", "$"):
             self._refuse(f"{placeholder} follows a {before}, which would make something else of it; remove that")
         elif not self._word and _BEFORE_COMMAND.fullmatch(self._command.strip("\"'")):
-            self._refuse(f"{placeholder} would be the command to run; write the command itself")
+            shown = f"command: sh, args: [-c, '{placeholder}']"
+            self._refuse(f"{placeholder} would be the command to run; if callers may run any, write `{shown}`")
+        elif is_number or is_redirected:
+            return
         elif any(_INTERPRETERS.search(command) for command in (self._command, *(outer for _, outer in self._open))):
             self._refuse(f"{placeholder} would be code for another program, which no quoting makes safe; {reads}")
         elif (found := _EVALUATING.search(self._command)) and not re.fullmatch(r"\w+=.*", self._word, re.DOTALL):

@@ -89,6 +89,26 @@ def test_where_no_quoting_helps_a_placeholder_is_refused(text: str, words: str) 
 
 
 @pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("head -n $(({{x}} * 50)) file", f"head -n $(({X} * 50)) file"),
+        ("echo ${LIMIT:-{{x}}}", f"echo ${{LIMIT:-{X}}}"),
+        ('python -c "print({{x}})"', f'python -c "print({X})"'),
+        ("awk 'NR == {{x}}' file", f"awk 'NR == '\"{X}\"'' file"),
+    ],
+)
+def test_a_number_is_no_code_wherever_it_stands(text: str, command: str) -> None:
+    assert ShellText(text).problems
+    read = ShellText(text, {"x"})
+    assert (read.command, dict(read.problems)) == (command, {})
+
+
+def test_a_file_that_a_program_writes_to_is_none_of_its_code() -> None:
+    assert not ShellText('python -c "print(1)" > "{{x}}" 2> {{y}}').problems
+    assert ShellText('python -c "1 > {{x}}"').problems
+
+
+@pytest.mark.parametrize(
     ("text", "leading"),
     [
         ("rm {{x}}", {"x"}),
