@@ -19,8 +19,6 @@ logger = logging.getLogger("aiopool")
 RETIRE_AFTER = 60.0
 #: Toolsets that were replaced and have calls yet; with more, those of the oldest are cancelled.
 MAX_RETIRING = 3
-#: How long servers have, in seconds, to be told that what they do for a call was cancelled: pools that close end that.
-UNDOING = 0.2
 
 
 class _Edition:
@@ -31,7 +29,6 @@ class _Edition:
         self._calls: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._cancelled_at = float("-inf")
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Result:
         limit = asyncio.timeout(None)
@@ -43,9 +40,6 @@ class _Edition:
         except TimeoutError:
             text = "the call took too long: it was cancelled, because its pools had to be closed; call again"
             return Result(text, is_error=True)
-        except asyncio.CancelledError:
-            self._cancelled_at = asyncio.get_running_loop().time()
-            raise
         finally:
             self._calls.discard(limit)
             if not self._calls:
@@ -65,17 +59,14 @@ class _Edition:
 
     def cancel_calls(self) -> None:
         """Let the calls that are left end with a failure."""
-        if self._calls:
-            self._cancelled_at = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
         for limit in self._calls:
             if not limit.expired():  # it was cancelled before, and takes its time
-                limit.reschedule(self._cancelled_at)
+                limit.reschedule(now)
 
     async def close(self) -> None:
         """Cancel the calls that are left, and close the pools."""
         self.cancel_calls()
-        if (left := self._cancelled_at + UNDOING - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(left)
         await self.toolset.__aexit__(None, None, None)
 
 
