@@ -101,6 +101,13 @@ def test_variables_in_a_shell_text_are_left_to_the_shell(read: Read) -> None:
         ("{command: python, args: [missing.py]}", "script.args[0]: there is no such file below"),
         ("{command: python, args: [broken.py]}", "script.args[0]: is not valid Python in its line 2"),
         ("{command: python, args: [other.py]}", "its main() takes 'nam', which is no parameter of this tool; did"),
+        (
+            "{command: python, args: [-c, \"print('{{name}}')\"]}",
+            "script.args[1]: {{name}} would be a part of the code",
+        ),
+        ("{command: /bin/sh, args: [-c, 'echo {{name}}']}", "it read the environment variable AIOPOOL_ARG_NAME"),
+        ("{command: sh, args: [-c, '{{name}}']}", None),
+        ("{command: grep, args: [-c, 'a{{name}}']}", None),
         ("{command: cat, mode: worker}", "script.mode: only a Python file runs in a worker"),
         ("{command: echo, mode: thread}", "script.mode: must be one of worker, exec"),
         ("{command: echo, timeout: 0}", "script.timeout: must be more than 0 seconds"),
