@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiopool.cli import fail, flush, interruption
+from aiopool.ending import fail, flush, interruption
 from aiopool.errors import PoolConfigError
 
 if TYPE_CHECKING:

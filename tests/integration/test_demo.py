@@ -29,7 +29,8 @@ __all__ = ["base"]
 DEMO = """
 import sys
 from aiopool import cli
-cli.interruption.listen()
+from aiopool.ending import interruption
+interruption.listen()
 from aiopool import embedded
 base = sys.argv.pop(1)
 embedded._base_folder = lambda: base
@@ -173,7 +174,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(base: Path, after: float) ->
     if "KeyboardInterrupt" in err:
         # Python itself answered, before the first function of ours was called.
         assert not out
-        assert not re.search(r'cli\.py", line \d+, in (?!<module>)', err)
+        assert not re.search(r'(?:cli|ending)\.py", line \d+, in (?!<module>)', err)
     elif after < 0.1 and status == -signal.SIGINT:
         # Not even Python was there yet to answer.
         assert (out, err) == ("", "")
