@@ -23,12 +23,14 @@ from aiopool.toolserver.output import as_object
 from aiopool.toolserver.program import Program
 from aiopool.toolserver.script import PYTHON, ScriptPlan
 from aiopool.toolserver.template import as_text
-from aiopool.toolserver.tool import Result
+from aiopool.toolserver.tool import MAX_BYTES, Result
 from aiopool.toolserver.worker import ARGUMENTS, STDERR_KEPT, Outcome, Worker, WorkerError, told
 from aiopool.toolserver.workers import Slot, SlotPool, WorkerPool
 
 logger = logging.getLogger("aiopool")
 
+#: In bytes: what a result says beside the output.
+_AROUND = 500
 #: What is told of a script's complaints, in characters.
 _TAIL = 2000
 #: How often a call is given to another worker because the one that it had was dead already.
@@ -245,6 +247,8 @@ def _result(outcome: Outcome, plan: ScriptPlan, tool: str, hide: Callable[[str],
         text, size, kept = _decoded(outcome.stdout), outcome.stdout_size, len(outcome.stdout)
     text = hide(text)
     if size > kept:
+        if len(raw := text.encode(errors="replace")) > (most := MAX_BYTES - _AROUND):  # it would be cut once more
+            text, kept = raw[:most].decode(errors="ignore"), min(kept, most)
         notice = f"[truncated: these are the first {kept} of {size} bytes; ask for less]"
         return Result(f"{text}\n{notice}")
     return Result(text, structured=as_object(text))

@@ -238,6 +238,14 @@ async def test_output_is_cut_while_it_comes() -> None:
         assert len(result.text) < 1200
 
 
+async def test_output_that_is_cut_at_the_most_a_result_can_hold_says_how_long_it_was() -> None:
+    async with toolset(shell_tool("large", "yes | head -c 5000000")) as tools:
+        result = await tools.call("large")
+        assert result.text.count("[truncated") == 1
+        assert "of 5000000 bytes" in result.text[-100:]
+        assert len(result.text) <= 1_000_000
+
+
 async def test_a_failure_tells_the_end_of_what_was_complained() -> None:
     tool = shell_tool("fail", "echo out; seq 100000 >&2; exit 3")
     async with toolset(tool, shell_tool("killed", "kill -9 $$")) as tools:
