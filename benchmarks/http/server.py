@@ -38,6 +38,11 @@ class Granian(embedded.HTTPSServer):
         authority.cert_pem.write_to_path(str(self.ca_file))
         self._metrics_port = embedded._free_port()
 
+    def _start(self) -> None:
+        super()._start()
+        # Its worker is told of before it listens.
+        embedded._wait(lambda: embedded._is_served(self.port), embedded.START_TIMEOUT)
+
     def _program(self) -> list[str]:
         options = {
             "interface": "asgi",

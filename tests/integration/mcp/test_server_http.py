@@ -265,7 +265,7 @@ async def test_sigterm_lets_calls_end_for_a_moment_and_leaves_nothing(
         return await queries(postgres.dsn, "sigterm", "true") == 0
 
     results: dict[str, tuple[bool, str]] = {}
-    with started_on_http(write_tools(tmp_path, "sigterm"), postgres.dsn, bounds="serving.GRACE = 1") as (
+    with started_on_http(write_tools(tmp_path, "sigterm"), postgres.dsn, bounds="serving.GRACE = 3") as (
         server,
         address,
     ):
