@@ -16,6 +16,7 @@ from mcp import Client, StdioServerParameters
 
 from aiopool import PoolClosed, PoolConfig, PoolTimeout, PoolUnavailable
 from aiopool.adapters.mcp import MCPSessionPool, stdio
+from tests.storms import census
 
 PLAIN = str(Path(__file__).with_name("plain_server.py"))
 QUICK = PoolConfig(max_size=2, open_timeout=10, close_timeout=2, unavailable_after=0)
@@ -41,10 +42,6 @@ def children():
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
 
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
-
-
 async def eventually(condition, within=10.0):
     deadline = time.monotonic() + within
     while not condition():
@@ -54,11 +51,11 @@ async def eventually(condition, within=10.0):
 
 @pytest.fixture(autouse=True)
 async def nothing_is_left():
-    tasks, fds, processes = len(asyncio.all_tasks()), descriptors(), children()
+    tasks, fds, processes = len(asyncio.all_tasks()), census.descriptors(), children()
     yield
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
     await eventually(lambda: children() == processes)
-    await eventually(lambda: descriptors() <= fds)
+    await eventually(lambda: census.descriptors() <= fds)
 
 
 @asynccontextmanager
@@ -245,6 +242,7 @@ async def test_a_caller_may_be_cancelled_at_any_moment_of_opening_and_calling(st
 PARENT = """
 import asyncio, sys
 from aiopool.adapters.mcp import MCPSessionPool, stdio
+from tests.storms import census
 
 async def main():
     async with MCPSessionPool({"plain": stdio(sys.executable, "-S", sys.argv[1], "deaf")}) as pool:
