@@ -236,6 +236,9 @@ class Session:
         lease = self._lease
         if lease is None:
             lease = self._lease = await self.pool.pool.acquire()
+            if not is_worker and lease.connection.get_server_version() >= (14,):
+                # This process may be killed at any time, and a server that computes does not see that it is gone.
+                await lease.connection.execute("set client_connection_check_interval = '1s'")
         self._depth += 1
         return lease.connection
 

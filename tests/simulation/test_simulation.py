@@ -1,4 +1,4 @@
-"""Hundreds of histories; that each goes the same way again; that a broken rule is told with the line to replay it."""
+"""Two thousand histories; that each goes the same way again; that a broken rule is told with the line to replay it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.simulation.run import run
 from tests.simulation.shrink import shrink
 
 #: `python -m tests.simulation` plays as many as you like.
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "400"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 
 DETERMINISM = """
 from tests.simulation.history import draw
@@ -28,7 +28,7 @@ for seed in range(12):
 """
 
 
-def test_hundreds_of_histories_break_no_rule(capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_thousand_histories_break_no_rule(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(seeds=SEEDS, first=0)
     assert end.value.code == 0, capsys.readouterr().out

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -307,6 +308,30 @@ async def test_connection_opens_its_own_where_there_is_no_worker(
         assert [result.text for result in await asyncio.gather(*calls)] == ["42", '{"n": 7}', '{"n": 7}', "true"]
 
 
+async def test_the_query_of_a_script_that_is_killed_ends_soon(postgres: PostgresServer, tmp_path: Path) -> None:
+    code = """
+        from aiopool.script import connection
+        with connection() as db:
+            db.fetch("select pg_sleep(60) as orphan")
+    """
+    tool = script_tool("slow", code, tmp_path, mode="exec")
+    observer = await asyncpg.connect(postgres.dsn)
+    query = (
+        "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep(60) as orphan'"
+    )
+    async with toolset(tool, env={"DATABASE_URL": postgres.dsn}) as tools:
+        call = asyncio.create_task(tools.call("slow"))
+        for wanted in (1, 0):
+            for _ in range(1000):
+                if await observer.fetchval(query) == wanted:
+                    break
+                await asyncio.sleep(0.01)
+            assert await observer.fetchval(query) == wanted
+            call.cancel()
+    await asyncio.wait([call])
+    await observer.close()
+
+
 async def test_workers_and_processes_end_when_the_server_is_killed(postgres: PostgresServer, tmp_path: Path) -> None:
     sleeps = f"import os, time; open('{tmp_path}/worker', 'w').write(str(os.getpid())); time.sleep(600)"
     (tmp_path / "sleeps.py").write_text(sleeps)
@@ -334,6 +359,7 @@ async def test_workers_and_processes_end_when_the_server_is_killed(postgres: Pos
     await eventually(lambda: all(file.exists() and file.read_text().strip() for file in files))
     pids = [int(file.read_text()) for file in files]
     assert all(map(is_alive, pids))
+    await asyncio.sleep(0.2)  # until the warden knows of the youngest
     server.send_signal(signal.SIGKILL)
     await server.wait()
     await eventually(lambda: not any(map(is_alive, pids)))
