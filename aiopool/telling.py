@@ -157,7 +157,10 @@ def _of_postgres(exc: Exception, state: str, message: object, position: object, 
     if state == "57014" and "user request" not in text:
         text = f"the query ran too long and the server cancelled it; let it do less: {text}"
     more = {"DETAIL": detail, "HINT": hint}
-    return "\n".join([text, *(f"{key}: {said}" for key, said in more.items() if said)])
+    # asyncpg's own hint about PgBouncer is for programmers.
+    return "\n".join(
+        [text, *(f"{key}: {said}" for key, said in more.items() if said and "NOTE: pgbouncer" not in said)]
+    )
 
 
 def _of_redis(exc: BaseException, redis: ModuleType) -> str | None:

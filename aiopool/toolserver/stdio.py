@@ -7,6 +7,7 @@ Here it is one that nobody waits for, and it is told when the client is gone, in
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import select
@@ -19,6 +20,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from mcp.types import (
     INTERNAL_ERROR,
+    INVALID_REQUEST,
     PARSE_ERROR,
     ErrorData,
     JSONRPCError,
@@ -113,8 +115,7 @@ class Wire:
                     raise ValueError("too long")
                 message = jsonrpc_message_adapter.validate_json(line, by_name=False)
             except ValueError:
-                error = ErrorData(code=PARSE_ERROR, message="Parse error: not one JSON-RPC message a line")
-                await write.send(SessionMessage(JSONRPCError(jsonrpc="2.0", id=None, error=error)))
+                await write.send(SessionMessage(_refusal(line)))
             else:
                 await self._has_room.wait()
                 self._note(message)
@@ -190,3 +191,16 @@ def _read(descriptor: int) -> bytes:
 def _write(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
+
+
+def _refusal(line: bytes | None) -> JSONRPCError:
+    """Of what is no message; with its id, if it has one, for somebody may wait for the answer."""
+    try:
+        data = json.loads(line or b"")
+    except (ValueError, RecursionError):
+        error = ErrorData(code=PARSE_ERROR, message="Parse error: not one JSON-RPC message a line")
+        return JSONRPCError(jsonrpc="2.0", id=None, error=error)
+    number = data.get("id") if isinstance(data, dict) else None
+    error = ErrorData(code=INVALID_REQUEST, message="Invalid request: not a JSON-RPC message")
+    is_number = isinstance(number, str | int) and not isinstance(number, bool)
+    return JSONRPCError(jsonrpc="2.0", id=number if is_number else None, error=error)

@@ -92,6 +92,7 @@ async def test_at_the_end_of_input_calls_are_answered_and_the_status_is_0(
     requests = (
         lines(*HANDSHAKE)
         + garbage
+        + '{"jsonrpc":"2.0","id":9,"method":"tools/call","params":5}\n'
         + lines(
             call(1, "shout"), call(2, "nap", seconds=0.5), {"id": 3, "method": "?"}, {"id": 4, "method": "tools/list"}
         )
@@ -103,6 +104,7 @@ async def test_at_the_end_of_input_calls_are_answered_and_the_status_is_0(
     assert answered[2]["result"]["structuredContent"]["row_count"] == 1
     assert answered[3]["error"]["code"] == -32601
     assert answered[4]["error"]["code"] == -32603, "half a surrogate pair has no form in JSON"
+    assert answered[9]["error"]["code"] == -32600, "somebody waits for this answer"
     assert answered[None]["error"]["code"] == -32700  # type: ignore[index]
     assert "this is no protocol" in err
     assert "Traceback" not in err
