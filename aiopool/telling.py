@@ -159,7 +159,7 @@ def _of_postgres(exc: Exception, state: str, message: object, position: object, 
     more = {"DETAIL": detail, "HINT": hint}
     # asyncpg's own hint about PgBouncer is for programmers.
     return "\n".join(
-        [text, *(f"{key}: {said}" for key, said in more.items() if said and "NOTE: pgbouncer" not in said)]
+        [text, *(f"{key}: {said}" for key, said in more.items() if said and "NOTE: pgbouncer" not in str(said))]
     )
 
 
