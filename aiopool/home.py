@@ -11,8 +11,8 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Protocol
 
-#: What differs between a pool's home and elsewhere, for the fast path to compare: the running loop. Python 3.11 asks the
-#: kernel before it tells that, so there it is the thread, and the loop has to be asked whether it runs.
+#: What differs between a pool's home and elsewhere, for the fast path to compare: the running loop. Python 3.11 asks
+#: the kernel before it tells that, so there it is the thread, and the loop has to be asked whether it runs.
 IS_LOOP = sys.version_info >= (3, 12)
 whereabouts: Callable[[], object] = asyncio._get_running_loop if IS_LOOP else get_ident
 
