@@ -70,14 +70,18 @@ class Load:
 
 
 async def load(caller: Caller, tasks: int, seconds: float, *, grace: float = 10.0) -> Load:
-    """Calls under way at the end are waited for, up to `grace` seconds, and count; then they are given up."""
+    """Calls under way at the end are waited for, up to `grace` seconds, and count; then they are given up.
+
+    Each task calls once at least: on a busy machine a short time may be over before the first of them runs.
+    """
     found = Load([[] for _ in range(tasks)])
     began = ended = perf_counter()
     deadline = began + seconds
 
     async def work(took: list[float]) -> None:
         nonlocal ended
-        while (start := perf_counter()) < deadline:
+        start = perf_counter()
+        while True:
             try:
                 await caller.call()
             except Exception as exc:
@@ -87,6 +91,8 @@ async def load(caller: Caller, tasks: int, seconds: float, *, grace: float = 10.
             else:
                 ended = perf_counter()
                 took.append(ended - start)
+            if (start := perf_counter()) >= deadline:
+                return
 
     workers = [asyncio.create_task(work(took)) for took in found.took]
     try:

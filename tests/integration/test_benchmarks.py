@@ -243,6 +243,20 @@ def test_the_page_loads_nothing_and_escapes_names() -> None:
         assert word not in page
 
 
+class Prompt(Caller):
+    name = "prompt"
+
+    async def open(self) -> None: ...
+
+    async def call(self) -> None: ...
+
+
+async def test_a_time_that_is_over_before_it_begins_still_measures_a_call_of_each() -> None:
+    found = await load(Prompt(), tasks=3, seconds=0.0)
+    assert found.served == [1, 1, 1]
+    assert found.sample()
+
+
 class Stuck(Caller):
     name = "stuck"
 

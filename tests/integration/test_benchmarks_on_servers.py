@@ -12,6 +12,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
+import benchmarks.load
 from benchmarks import cancel_storm, http, postgres, redis, servers
 from benchmarks.cancel_storm import storm
 from benchmarks.cancel_storm.pool import SIZE, Census, Pool
@@ -44,6 +45,8 @@ async def test_postgres_compares_its_pools_at_every_number_of_tasks() -> None:
 
 async def test_redis_compares_its_pools_and_says_if_its_own_program_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis, "TASKS", (100,))
+    # A busy machine answers too few of them to look at who got how many, and the target asks for that.
+    monkeypatch.setattr(benchmarks.load, "ENOUGH", 1)
     run = Watched()
     run.effort = replace(run.effort, backend_cell=0.3)
     await redis.run(run)
