@@ -106,19 +106,19 @@ class FaultProxy:
 
     def refuse(self) -> None:
         """The server has ended: established connections are closed, newcomers get `ConnectionRefusedError`."""
-        self._switch(rate=None)
         self._end_flows()
+        self._switch(rate=None)
         # The port stays taken, but nobody listens.
         self._close_listener()
         self._bind()
 
     def reset(self) -> None:
         """Established connections are reset (RST), newcomers at once after they were accepted."""
-        self._switch(rate=None)
-        self._resets_newcomers = True
         for client in self._flows.values():
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         self._end_flows()
+        self._switch(rate=None)
+        self._resets_newcomers = True
 
     def silence(self) -> None:
         """The server hangs: connections are accepted, newcomers too, and nothing is ever answered."""
@@ -239,5 +239,6 @@ class FaultProxy:
         return self._rate
 
     def _end_flows(self) -> None:
+        """Before the switch, which would wake those that hold something up, and they would let it pass."""
         for flow in self._flows:
             flow.cancel()

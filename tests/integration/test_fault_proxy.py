@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -94,6 +95,20 @@ async def test_established_ones_carry_nothing_and_are_not_told_and_go_on_after(p
     assert (await stream[0].readline()) == b"during\n"
     assert await leaver[0].read() == b""
     await end(stream, leaver)
+
+
+@pytest.mark.parametrize("mode", ["refuse", "reset"])
+async def test_what_was_held_up_is_lost_with_its_connection(proxy: FaultProxy, mode: str) -> None:
+    stream = await connect(proxy)
+    await say(stream, "before")
+    proxy.silence()
+    assert await hangs(stream, "during")
+    sent = proxy.sent
+    getattr(proxy, mode)()
+    with suppress(ConnectionError):
+        assert await stream[0].read() == b""
+    assert proxy.sent == sent
+    await end(stream)
 
 
 async def test_a_black_hole_leaves_newcomers_in_connect_until_it_is_mended(proxy: FaultProxy) -> None:
