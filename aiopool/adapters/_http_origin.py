@@ -7,15 +7,14 @@ import ssl
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, cast
 
 from aiopool import events
 from aiopool.adapters._http1 import HTTP1Wire
 from aiopool.adapters._http2 import USUAL_STREAMS, HTTP2Wire
 from aiopool.adapters._http_connect import connect
-from aiopool.adapters._http_limit import Limit
 from aiopool.adapters._http_wire import Greeter, Wire
+from aiopool.adapters._shared_limit import SharedLimit
 from aiopool.config import PoolConfig
 from aiopool.connection import PooledConnection
 from aiopool.errors import PoolConfigError
@@ -93,7 +92,12 @@ class Origin:
     """One server: its pool, and how it is connected to."""
 
     def __init__(
-        self, address: Address, settings: Settings, limit: Limit, name: str, unused: Callable[[Origin], object]
+        self,
+        address: Address,
+        settings: Settings,
+        limit: SharedLimit[Wire],
+        name: str,
+        unused: Callable[[Origin], object],
     ) -> None:
         self.address = address
         self._settings = settings
@@ -102,7 +106,7 @@ class Origin:
         self._connect_timeout = CONNECT_TIMEOUT
         #: Requests that look for a connection now.
         self.callers = 0
-        self.wires: dict[Wire, PooledConnection[Wire]] = {}
+        self.connections: dict[Wire, PooledConnection[Wire]] = {}
         self.pool: ConnectionPool[Wire] = ConnectionPool(
             self._open,
             settings.config(address.scheme),
@@ -117,16 +121,11 @@ class Origin:
 
     @property
     def is_unused(self) -> bool:
-        return not (self.callers or self.wires)
+        return not (self.callers or self.connections)
 
     @property
     def is_awaited(self) -> bool:
         return self.callers > 0 or self.pool.stats()["waiting"] > 0
-
-    @property
-    def staying(self) -> int:
-        """Connections that nobody has told to go."""
-        return sum(info.expires_at != -inf for info in self.wires.values())
 
     def comes(self, connect_timeout: float | None) -> None:
         """A caller who would wait so long for a connection to be made."""
@@ -202,19 +201,19 @@ class Origin:
     def _heed(self, event: events.Event) -> None:
         if isinstance(event, events.Opened):
             wire = cast(Wire, event.info.connection)
-            self.wires[wire] = event.info
+            self.connections[wire] = event.info
             event.info.capacity = wire.capacity
         elif isinstance(event, events.Released):
             wire = cast(Wire, event.info.connection)
             # The pool asks next whether it is usable.
-            wire.is_spent = self.limit.released(event.info, self, event.at) or wire.is_spent
+            wire.is_spent = self.limit.gives_way(event.info, self, event.at) or wire.is_spent
         elif isinstance(event, events.Closed):
-            self.wires.pop(event.info.connection, None)
+            self.connections.pop(event.info.connection, None)
             if self.is_unused:
                 self._unused(self)
 
     def changed(self, wire: Wire) -> None:
-        info = self.wires.get(wire)
+        info = self.connections.get(wire)
         if wire.is_spent:
             self.pool.evict(wire)
         elif info is not None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from aiopool import events
-from aiopool.adapters._http_limit import Limit
 from aiopool.adapters._http_origin import Address, Origin, Settings
 from aiopool.adapters._http_wire import Wire
+from aiopool.adapters._shared_limit import SharedLimit
 from aiopool.errors import PoolConfigError, WrongLoop
 from aiopool.home import residents
 from aiopool.pool import ConnectionPool
@@ -23,7 +23,7 @@ class Origins:
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self._settings = settings
-        self._limit = Limit(settings.max_connections, settings.max_keepalive)
+        self._limit: SharedLimit[Wire] = SharedLimit(settings.max_connections, settings.max_keepalive)
         self._origins: dict[Address, Origin] = {}
         #: The origin that stays when it is not in use.
         self._home: Origin | None = None
@@ -38,7 +38,7 @@ class Origins:
 
     def is_full_for(self, origin: Origin) -> bool:
         """Whoever wants one more connection there has to wait for others."""
-        return self._limit.is_reached or len(origin.wires) >= self._settings.pool_size
+        return self._limit.is_reached or len(origin.connections) >= self._settings.pool_size
 
     # -- they come and go
 
@@ -64,7 +64,7 @@ class Origins:
     def _add(self, address: Address, name: str) -> Origin:
         origin = Origin(address, self._settings, self._limit, name, self._unused)
         self._origins[address] = origin
-        self._limit.origins.add(origin)
+        self._limit.members.add(origin)
         origin.pool.subscribe(self._tell)
         if self._is_suspended:
             origin.pool.suspend()
@@ -75,7 +75,7 @@ class Origins:
         is_known = self._origins.get(origin.address) is origin
         if is_known and origin is not self._home and asyncio._get_running_loop() is not None:
             del self._origins[origin.address]
-            self._limit.origins.discard(origin)
+            self._limit.members.discard(origin)
             self._departed = summed([self._departed, origin.pool.stats()])
             closing = asyncio.ensure_future(origin.pool.close(timeout=0))
             self._closing.add(closing)
@@ -109,7 +109,10 @@ class Origins:
         if closing := [task for task in self._closing if task.get_loop() is loop]:
             await asyncio.wait(closing)
         # Connections of a loop that has ended do not say that they are gone.
-        self._limit = self._limit.anew(self._origins.values())
+        self._limit = SharedLimit(self._settings.max_connections, self._settings.max_keepalive)
+        for origin in self._origins.values():
+            self._limit.members.add(origin)
+            origin.limit = self._limit
         self._is_suspended = False
         residents.discard(self)
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from aiopool import events
-from aiopool.adapters._mcp_room import Room
 from aiopool.adapters._mcp_session import Session, opened
+from aiopool.adapters._shared_limit import SharedLimit
 from aiopool.config import PoolConfig
 from aiopool.connection import PooledConnection
 from aiopool.errors import PoolTimeout
@@ -25,8 +25,6 @@ SessionFactory = Callable[..., AbstractAsyncContextManager[Any]]
 LONGEST_OPENING = 86400.0
 #: Seconds that the SDK takes to end a server that hears nothing, on top of what the client takes to say goodbye.
 ENDING = 8.0
-#: Somebody waits, and be it since now.
-SHORTEST_WAIT = 1e-9
 
 
 class Key(NamedTuple):
@@ -35,24 +33,24 @@ class Key(NamedTuple):
 
 
 class Branch:
-    """One key's sessions, within the room that all have together."""
+    """One key's sessions, within the limit that all have together."""
 
     def __init__(
         self,
         key: Key,
         name: str,
         config: PoolConfig,
-        room: Room,
+        limit: SharedLimit[Session],
         factory_of: Callable[[str], SessionFactory],
     ) -> None:
         self.key = key
-        self._room = room
-        self._limits = config
+        self._limit = limit
+        self._config = config
         self._factory_of = factory_of
         self._callers = 0
         #: What is being opened: done when that has ended, and until when it may take.
         self._openings: dict[asyncio.Future[None], float] = {}
-        self.sessions: dict[Session, PooledConnection[Session]] = {}
+        self.connections: dict[Session, PooledConnection[Session]] = {}
         self.pool: ConnectionPool[Session] = ConnectionPool(
             self._open,
             replace(
@@ -74,15 +72,15 @@ class Branch:
     async def acquire(self, timeout: float | None) -> Lease[Session]:
         """As the pool's own does, but tells if it is the others who keep it from opening one."""
         self._callers += 1
-        self._room.review()  # an opening may still be parked there whose caller has given up: now it has another
+        self._limit.review()  # an opening may still be parked there whose caller has given up: now it has another
         try:
             return await self.pool.acquire(timeout)
         except PoolTimeout as exc:
-            if exc.phase != "open" or not self._room.is_parked(self):
+            if exc.phase != "open" or not self._limit.is_parked(self):
                 raise
             raise PoolTimeout(
                 f"pool {self.pool.name!r} had no session in time (waited {exc.waited:.2f}s): all "
-                f"max_sessions={self._room.size} are in use for other servers or identities; raise max_sessions, hold "
+                f"max_sessions={self._limit.size} are in use for other servers or identities; raise max_sessions, hold "
                 "sessions for a shorter time, or pass a longer timeout",
                 waited=exc.waited,
                 stats=exc.stats,
@@ -91,8 +89,8 @@ class Branch:
             self._callers -= 1
 
     @property
-    def waiting(self) -> float:
-        return max(self.pool.stats()["oldest_wait"], SHORTEST_WAIT) if self._callers else 0.0
+    def is_awaited(self) -> bool:
+        return self._callers > 0
 
     @property
     def is_unused(self) -> bool:
@@ -114,29 +112,29 @@ class Branch:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Session]:
-        loop, limits, room, session = asyncio.get_running_loop(), self._limits, self._room, None
-        await room.enter(self)
+        loop, config, limit, session = asyncio.get_running_loop(), self._config, self._limit, None
+        await limit.enter(self)
         opening = loop.create_future()
-        self._openings[opening] = loop.time() + limits.open_timeout
+        self._openings[opening] = loop.time() + config.open_timeout
         try:
             made = called(self._factory_of(self.key.server), self.key.identity)
-            async with opened(made, limits.open_timeout, limits.close_timeout) as session:
+            async with opened(made, config.open_timeout, config.close_timeout) as session:
                 del self._openings[opening]
                 yield session
         finally:
-            room.leave(session)
+            limit.leave(session)
             self._openings.pop(opening, None)
             opening.set_result(None)
 
     def _heed(self, event: events.Event) -> None:
         if isinstance(event, events.Opened):
-            self.sessions[event.info.connection] = event.info
+            self.connections[event.info.connection] = event.info
         elif isinstance(event, events.Released):
             session: Session = event.info.connection
             # The pool asks next whether it is broken.
-            session.is_spent = session.is_spent or self._room.gives_way(session, event.info, self)
+            session.is_spent = session.is_spent or self._limit.gives_way(event.info, self, event.at)
         elif isinstance(event, events.Closed):
-            self.sessions.pop(event.info.connection, None)
+            self.connections.pop(event.info.connection, None)
 
 
 def called(factory: SessionFactory, identity: Hashable) -> AbstractAsyncContextManager[Any]:

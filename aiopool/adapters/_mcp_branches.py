@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from aiopool import events
 from aiopool.adapters._mcp_branch import Branch, Key, SessionFactory
-from aiopool.adapters._mcp_room import Room
+from aiopool.adapters._mcp_session import Session
+from aiopool.adapters._shared_limit import SharedLimit
 from aiopool.config import PoolConfig
 from aiopool.configfile import suggest
 from aiopool.errors import PoolNotFound
@@ -40,7 +41,7 @@ class Branches:
         for server in exclusive:
             self._ensure_known(server)
         self._exclusive = frozenset(exclusive)
-        self._room = Room(max_sessions)
+        self._limit: SharedLimit[Session] = SharedLimit(max_sessions)
         self._branches: dict[Key, Branch] = {}
         #: What the branches that are gone have counted, by their server.
         self._departed: dict[str, PoolStats] = {}
@@ -100,10 +101,10 @@ class Branches:
         config = replace(self.config, max_shares=1) if key.server in self._exclusive else self.config
         # Its name says nothing of the identity, which may be a person's.
         name = f"{self.name} {key.server}"
-        branch = self._context.copy().run(Branch, key, name, config, self._room, self._factories.__getitem__)
+        branch = self._context.copy().run(Branch, key, name, config, self._limit, self._factories.__getitem__)
         branch.pool.subscribe(self._tell)
         self._branches[key] = branch
-        self._room.add(branch)
+        self._limit.members.add(branch)
         return branch
 
     def _forget(self, branch: Branch) -> None:
@@ -115,7 +116,7 @@ class Branches:
 
     def _depart(self, branch: Branch) -> None:
         del self._branches[branch.key]
-        self._room.remove(branch)
+        self._limit.members.discard(branch)
         server = branch.key.server
         self._departed[server] = summed([branch.pool.stats(), *self._departed_from(server)])
 
@@ -146,7 +147,7 @@ class Branches:
         for branch in list(self._branches.values()):
             self._depart(branch)
         # Sessions of a loop that has ended do not say that they are gone.
-        self._room = Room(self._room.size)
+        self._limit = SharedLimit(self._limit.size)
         self.loop = None
         residents.discard(self)
 
@@ -195,7 +196,7 @@ class Branches:
     def stats(self) -> PoolStats:
         """The sum over all servers; `max_size` is the limit over all of them."""
         stats = summed([Counters().snapshot(), *self.each().values()])
-        stats["name"], stats["max_size"] = self.name, self._room.size
+        stats["name"], stats["max_size"] = self.name, self._limit.size
         return stats
 
     def each(self) -> dict[str, PoolStats]:
