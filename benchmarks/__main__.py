@@ -35,6 +35,7 @@ from benchmarks import (
     report,
 )
 from benchmarks.harness import FULL, QUICK, Effort, Run, Suite
+from benchmarks.postgres import engines
 from benchmarks.results import Comparison
 
 #: In the order in which they are run.
@@ -46,6 +47,7 @@ SUITES: dict[str, Suite] = {
     "ramp": growth.ramp,
     "instructions": instructions.run,
     "postgres": postgres.run,
+    "sqlalchemy": engines.run,
     "redis": redis.run,
     "http1": http.run_http1,
     "http2": http.run_http2,

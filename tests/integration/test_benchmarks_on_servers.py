@@ -18,6 +18,7 @@ from benchmarks.cancel_storm import storm
 from benchmarks.cancel_storm.pool import SIZE, Census, Pool
 from benchmarks.http.server import granian
 from benchmarks.load import Load
+from benchmarks.postgres import engines
 from benchmarks.redis.limits import RedisBenchmark
 from benchmarks.results import Comparison, Kind
 from tests.integration.test_benchmarks import TINY, Watched, descendants
@@ -40,6 +41,16 @@ async def test_postgres_compares_its_pools_at_every_number_of_tasks() -> None:
     assert [comparison.case for comparison in run.results] == ["1 task", "10 tasks", "100 tasks"]
     for comparison in run.results:
         assert names(comparison) == [kind.name for kind in postgres.CONTESTANTS]
+        assert is_judged(comparison)
+
+
+async def test_sqlalchemy_compares_the_pools_of_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "TASKS", (1, 100))
+    run = Watched()
+    await engines.run(run)
+    run.check()
+    for comparison in run.results:
+        assert names(comparison) == [kind.name for kind in engines.CONTESTANTS]
         assert is_judged(comparison)
 
 
