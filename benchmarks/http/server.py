@@ -7,11 +7,13 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from aiopool import embedded
+from aiopool.embedded.ports import free_port, is_served
+from aiopool.embedded.server import running, wait_until
 
 
 def granian() -> AbstractAsyncContextManager[Granian]:
     """HTTP/1.1 and HTTP/2 over TLS, in a process of its own; its pages are told at `app.answer`."""
-    return embedded._running(Granian())
+    return running(Granian())
 
 
 class Granian(embedded.HTTPSServer):
@@ -36,12 +38,12 @@ class Granian(embedded.HTTPSServer):
         (self.folder / "key.pem").write_bytes(pem)
         certificate.cert_chain_pems[0].write_to_path(str(self.folder / "certificate.pem"))
         authority.cert_pem.write_to_path(str(self.ca_file))
-        self._metrics_port = embedded._free_port()
+        self._metrics_port = free_port()
 
     def _start(self) -> None:
         super()._start()
         # Its worker is told of before it listens.
-        embedded._wait(lambda: embedded._is_served(self.port), embedded.START_TIMEOUT)
+        wait_until(lambda: is_served(self.port), embedded.START_TIMEOUT)
 
     def _program(self) -> list[str]:
         options = {

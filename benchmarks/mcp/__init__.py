@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from aiopool import embedded
+from aiopool.embedded.ports import free_port
 from benchmarks.harness import Run
 from benchmarks.mcp import handlers, processes, scripts, served, sessions
 from benchmarks.mcp.client import QUERY
@@ -94,7 +95,7 @@ async def _sessions_over_stdio(run: Run, dsn: str) -> None:
 
 
 async def _sessions_over_http(run: Run, dsn: str) -> None:
-    port = processes.free_port()
+    port = free_port()
     async with processes.listening(processes.ours(str(port)), port, dsn) as url:
 
         def factory() -> Any:

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, TextIO
 
-from aiopool import embedded
 from benchmarks.mcp.client import PROGRAMS
 
 #: Seconds until a server that was just started has to listen: FastMCP may have to be installed.
@@ -93,7 +92,3 @@ async def _listens(port: int) -> bool:
         return False
     writer.close()
     return True
-
-
-def free_port() -> int:
-    return embedded._free_port()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiopool.embedded.ports import free_port
 from benchmarks.mcp import processes
 from benchmarks.mcp.client import Client
 from benchmarks.results import Kind
@@ -31,7 +32,7 @@ class Served(Client):
                 async with Client(over_stdio) as client:
                     yield client
         else:
-            port = processes.free_port()
+            port = free_port()
             async with processes.listening(self.command(str(port)), port, self.dsn) as url, Client(url) as client:
                 yield client
 

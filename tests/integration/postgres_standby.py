@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 import asyncpg
 
 from aiopool import embedded
+from aiopool.embedded.server import running, wait_until
 
 SETTINGS = {"max_connections": 50, "wal_level": "replica"}
 
@@ -26,7 +27,7 @@ class Standby(embedded.PostgresServer):
         program = str(self._programs / "pg_basebackup")
         keeper = self._kept()
         keeper.ask("spawn", program, "-D", "data", "-R", "-c", "fast", "--no-sync", "-d", self._primary.dsn)
-        embedded._wait(lambda: keeper.ask("poll") is not None, embedded.START_TIMEOUT)
+        wait_until(lambda: keeper.ask("poll") is not None, embedded.START_TIMEOUT)
         code: int | None = keeper.ask("poll")
         return code
 
@@ -54,4 +55,4 @@ class Standby(embedded.PostgresServer):
 
 
 def standby(primary: embedded.PostgresServer) -> AbstractAsyncContextManager[Standby]:
-    return embedded._running(Standby(primary))
+    return running(Standby(primary))

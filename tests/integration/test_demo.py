@@ -32,8 +32,9 @@ from aiopool import cli
 from aiopool.ending import interruption
 interruption.listen()
 from aiopool import embedded
+from aiopool.embedded import keeper
 base = sys.argv.pop(1)
-embedded._base_folder = lambda: base
+keeper.base_folder = lambda: base
 {patch}
 cli.main()
 """

