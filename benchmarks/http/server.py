@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 from aiopool import embedded
-from aiopool.embedded.ports import free_port, is_served
+from aiopool.embedded.ports import free_port
 from aiopool.embedded.server import running, wait_until
 
 
@@ -42,8 +45,16 @@ class Granian(embedded.HTTPSServer):
 
     def _start(self) -> None:
         super()._start()
-        # Its worker is told of before it listens.
-        wait_until(lambda: is_served(self.port), embedded.START_TIMEOUT)
+        # Its worker is told of before it listens, and connected to before it answers.
+        if not wait_until(self._answers, embedded.START_TIMEOUT):
+            raise RuntimeError(f"{self.kind} did not answer within {embedded.START_TIMEOUT:g} s")
+
+    def _answers(self) -> bool:
+        try:
+            with urlopen(self.url, timeout=1.0, context=self.ssl_context) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except (OSError, HTTPException):
+            return False
 
     def _program(self) -> list[str]:
         options = {
