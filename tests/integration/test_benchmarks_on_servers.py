@@ -147,9 +147,11 @@ class Pretended(Pool):
 
 
 class Leaking(Pretended):
+    """So slow that most cancellations come in the midst of a use, however busy the machine is."""
+
     async def ask(self, number: int, seconds: float = 0.0) -> int:
         await self.slots.acquire()
-        await asyncio.sleep(seconds or 0.001)
+        await asyncio.sleep(seconds or 0.03)
         self.slots.release()
         return number
 
@@ -212,8 +214,7 @@ async def test_a_storm_finds_nothing_where_nothing_is_wrong(dice: random.Random)
 async def test_a_storm_sees_connections_that_are_lost(dice: random.Random) -> None:
     found = await storm.unleash(Leaking(), 300, dice)
     sample = found.sample()
-    # Each cancellation in the midst of a use loses one; on a slow machine one may never have been used so.
-    assert sample["lost"] > SIZE / 2
+    assert sample["lost"] == SIZE
     assert sample["afterwards"] < storm.AFTERWARDS
     assert found.errors["TimeoutError"] == sample["errors"] > 0
 
