@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
 from traceback import format_tb
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 
@@ -30,17 +30,6 @@ logger = logging.getLogger("aiopool")
 CLOSE_TIMEOUT = 60.0
 
 R = TypeVar("R")
-
-
-class Pool(Protocol):
-    """What a manager needs of a pool: `ConnectionPool`, every adapter, or a class of your own.
-
-    `close` may be a plain method, too; and if there is an `open`, plain or not, the manager calls it.
-    """
-
-    def close(self) -> Any: ...
-
-    def stats(self) -> Mapping[str, Any]: ...
 
 
 class PoolManager:
@@ -92,24 +81,27 @@ class PoolManager:
         """A read-only view of the pools by name."""
         return MappingProxyType(self._pools)
 
-    def register(self, name: str, pool: Pool) -> None:
-        """Add a pool under a name of its own; a second pool of that name is a `ValueError`."""
+    def register(self, name: str, pool: object) -> None:
+        """Add a pool under a name of its own; a second pool of that name is a `ValueError`.
+
+        `ConnectionPool`, every adapter, somebody else's pool, or a class of your own: what has a `close`, plain or not,
+        or an `aclose`; `open` and `stats` are used if they are there.
+        """
         if not isinstance(name, str) or not name:
             kind = "an empty one" if name == "" else type(name).__name__
             raise TypeError(f"a pool's name must be a string that is not empty, not {kind}")
         if "://" in name:
             raise ValueError("a pool's name is told in log lines and metrics: it cannot be an address")
-        for method in ("close", "stats"):
-            if isinstance(pool, type) or not callable(getattr(pool, method, None)):
-                what = f"the class {pool.__name__}" if isinstance(pool, type) else type(pool).__name__
-                raise TypeError(f"pool {name!r}: {what} is no pool: it has no {method}() to call")
+        if isinstance(pool, type) or not callable(_close_of(pool)):
+            what = f"the class {pool.__name__}" if isinstance(pool, type) else type(pool).__name__
+            raise TypeError(f"pool {name!r}: {what} is no pool: it has no close() to call")
         if name in self._pools:
             raise ValueError(f"a pool {name!r} is registered already; give the second one another name")
         self._pools[name] = pool
         if len(self._pools) == 1:
             self._export_if_possible()
 
-    def replace(self, name: str, pool: Pool) -> None:
+    def replace(self, name: str, pool: object) -> None:
         """Put a pool in the place of one that was registered and not opened yet; `PoolNotFound` if there is none."""
         self.get(name)
         self._pools[name] = pool
@@ -135,8 +127,8 @@ class PoolManager:
         return f"<{type(self).__name__} {', '.join(self._pools) or 'without pools'}>"
 
     def stats(self) -> dict[str, Mapping[str, Any]]:
-        """The `PoolStats` of every pool, by its name."""
-        return {name: pool.stats() for name, pool in self._pools.items()}
+        """The `PoolStats` of every pool, by its name; of somebody else's pool without `stats()` there are none."""
+        return {name: getattr(pool, "stats", dict)() for name, pool in self._pools.items()}
 
     def update_metrics(self) -> None:
         """Make sure that a scrape will show every pool; cheap, and it may be called again and again.
@@ -237,7 +229,7 @@ class PoolManager:
         for name in reversed(list(names)):
             try:
                 with anyio.move_on_after(CLOSE_TIMEOUT, shield=shield) as scope:
-                    await _result(self._pools[name].close())
+                    await _result(_close_of(self._pools[name])())
                 if scope.cancelled_caught:
                     raise TimeoutError(f"close() did not end within {CLOSE_TIMEOUT:g}s; bound it in the pool")
             except Exception as error:
@@ -264,6 +256,11 @@ class PoolManager:
 
 #: The manager of a program that needs only one.
 pools = PoolManager()
+
+
+def _close_of(pool: object) -> Any:
+    """Where there are both, as with redis-py, `close` is the older name."""
+    return getattr(pool, "aclose", None) or getattr(pool, "close", None)
 
 
 async def _result(outcome: Any) -> Any:

@@ -183,7 +183,7 @@ Buckets = list[tuple[str, float]]
 
 def _read(pool: Any) -> tuple[Mapping[str, Any], dict[str, tuple[Buckets, float]]]:
     """Its statistics and histograms, all read before any is exported: a pool appears whole or not at all."""
-    stats = _settled(pool.stats)
+    stats = _settled(getattr(pool, "stats", dict))
     # An adapter stands on a pool; a class of the user's own may have no histograms.
     measured_by = pool if hasattr(pool, "histograms") else getattr(pool, "pool", None)
     measured = _settled(getattr(measured_by, "histograms", dict))

@@ -46,7 +46,7 @@ async def _ask(pool: Any) -> dict[str, Any]:
             error = exc
     except Exception as exc:
         error = exc
-    stats = pool.stats()
+    stats: Mapping[str, Any] = getattr(pool, "stats", dict)()
     answer = {"ready": error is None, **{key: stats[key] for key in _FIGURES if key in stats}}
     if error is not None:
         # Its words may be about an address.

@@ -82,14 +82,27 @@ def test_the_view_of_the_pools_cannot_be_written() -> None:
         manager.pools["b"] = StubPool()  # type: ignore[index]
 
 
-@pytest.mark.parametrize("missing", ["close", "stats"])
-def test_what_lacks_a_method_is_refused_when_it_is_registered_not_when_it_is_closed(missing: str) -> None:
-    pool: Any = StubPool()
-    setattr(pool, missing, None)
+@pytest.mark.parametrize("pool", [object(), None, "postgresql://user:swordfish@localhost/database", {"max_size": 5}])
+def test_what_cannot_be_closed_is_refused_when_it_is_registered_not_when_it_is_closed(pool: Any) -> None:
     manager = PoolManager()
-    with pytest.raises(TypeError, match=rf"'x': StubPool is no pool: it has no {missing}\(\)"):
+    with pytest.raises(TypeError, match=rf"'x': {type(pool).__name__} is no pool: it has no close\(\) to call$"):
         manager.register("x", pool)
     assert "x" not in manager
+
+
+async def test_somebody_elses_pool_is_closed_too_and_has_no_statistics() -> None:
+    class Client:
+        is_closed = False
+
+        async def aclose(self) -> None:
+            self.is_closed = True
+
+    manager, client = PoolManager(), Client()
+    manager.register("api", client)
+    async with manager:
+        assert manager.stats() == {"api": {}}
+        manager.update_metrics()
+    assert client.is_closed
 
 
 async def test_a_pool_may_open_itself_and_close_with_a_plain_method() -> None:
