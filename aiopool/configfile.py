@@ -80,7 +80,8 @@ class Document:
 
     def raise_if_refused(self) -> None:
         """Raise `PoolConfigError` with every problem noted, in the order of their lines."""
-        problems = [text for _, _, text in sorted(self._problems, key=lambda problem: problem[0])]
+        # A key is looked at more than once.
+        problems = list(dict.fromkeys(text for _, _, text in sorted(self._problems, key=lambda problem: problem[0])))
         if len(problems) > 1:
             problems.insert(0, f"{self.source} has {len(problems)} problems:")
         if problems:
@@ -90,6 +91,15 @@ class Document:
 
 #: What slipped into the place of a key may be secret: an address, or `{password:hunter2}` without its space.
 _NAME = re.compile(r"[\w .-]{1,64}")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be sent: half a surrogate pair is no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def show_path(path: KeyPath) -> str:
@@ -243,13 +253,16 @@ class _YamlReader:
         return self.value(node, path)
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+        problem = "holds half a character (a lone surrogate); write the whole one"
         try:
-            return self._loader.construct_object(node)
-        except ValueError:
+            value = self._loader.construct_object(node)
+            if not isinstance(value, str) or is_unicode(value):
+                return value
+        except (ValueError, KeyError, AttributeError):  # of what has a tag, such as !!bool
             # Not raised further: Python's message quotes the value.
-            line = node.start_mark.line + 1
-            self._document.refuse(path, "is not a valid number or date; put it into quotes", line=line)
-            return None
+            problem = "is not a valid number or date; put it into quotes"
+        self._document.refuse(path, problem, line=node.start_mark.line + 1)
+        return None
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[Any, Any]:
         self._refuse_duplicates(node, path)

@@ -36,6 +36,7 @@ def _kind(value: Any) -> str:
 
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(rf"(\d+(?:\.\d+)?)\s*({'|'.join(_UNITS)})\s*")
 
 
 def _text(value: Any) -> str:
@@ -61,8 +62,8 @@ def _number(value: Any) -> float:
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, str) and (duration := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", value)):
-        return float(duration[1]) * _UNITS[duration[2]]
+    if isinstance(value, str) and re.fullmatch(rf"\s*(?:{_DURATION.pattern})+", value):
+        return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(value))
     return _number(value)
 
 
@@ -95,7 +96,7 @@ def _pair(value: Any) -> tuple[str, ...]:
 TEXT = ValueType("text (in quotes, if need be)", _text)
 COUNT = ValueType("a whole number", _count)
 NUMBER = ValueType("a number", _number)
-SECONDS = ValueType('a number of seconds, or text such as "30s" or "5m"', _seconds)
+SECONDS = ValueType('a number of seconds, or text such as "30s" or "1m30s"', _seconds)
 FLAG = ValueType("true or false", _flag)
 #: Headers and settings are text; `1` or `on` without quotes is something else in YAML.
 TABLE = ValueType("a table of texts (put numbers into quotes)", _table)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from aiopool.configfile import KeyPath
+from aiopool.configfile import KeyPath, is_unicode
 
 _START = re.compile(r"\$\{(?=[A-Za-z_])")
 _NAME = re.compile(r"\w+", re.ASCII)
@@ -40,6 +40,8 @@ def expand(text: str, env: Mapping[str, str]) -> str:
         is_one = start.start() == 0 and end == len(text) - 1
         at = end + 1
     expanded = "".join([*parts, text[at:]])
+    if not is_unicode(expanded):  # a variable may hold any bytes
+        raise EnvError("holds half a character (a lone surrogate), or bytes that are no UTF-8; write the whole one")
     return EnvText(expanded) if is_one else expanded
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonschema.exceptions import ValidationError
 
-from aiopool.configfile import show_path, suggest
+from aiopool.configfile import is_unicode, show_path, suggest
 from aiopool.configvalues import FLAG, TEXT
 from aiopool.telling import ToolFailure
 from aiopool.toolserver.schema import PARAMETER_KEYS, Checker, is_of, read_schema, show
@@ -72,12 +72,12 @@ def _sound(value: Any, place: tuple[str | int, ...] = ()) -> Any:
     if len(place) > _DEEPEST:
         raise InvalidArguments(f"{_name(place[:1])} is nested more than {_DEEPEST} levels deep")
     if isinstance(value, str):
-        if not _is_unicode(value):
+        if not is_unicode(value):
             raise InvalidArguments(f"{_name(place)} holds half a character (a lone surrogate), which is no valid text")
         return value
     if isinstance(value, Mapping):
         for key in value:
-            if not isinstance(key, str) or not _is_unicode(key):
+            if not isinstance(key, str) or not is_unicode(key):
                 raise InvalidArguments(f"{_name(place)} has a key that is no valid text")
         return {key: _sound(item, (*place, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -87,14 +87,6 @@ def _sound(value: Any, place: tuple[str | int, ...] = ()) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     raise InvalidArguments(f"{_name(place)} is of the type {type(value).__name__}, which JSON does not know")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _with_integers(value: Any, schema: Any) -> Any:
@@ -171,8 +163,7 @@ def read_parameters(tool: Section) -> Parameters:
             section.refuse("is the name of an earlier parameter, too; give it another", "name")
         else:
             properties[name] = schema
-            if own.get("required"):
+            # A default is what makes a parameter optional, whatever else is said of it: files for Gantz say both.
+            if own.get("required") and "default" not in section:
                 required.append(name)
-                if "default" in section:
-                    section.refuse("is never used, as the parameter is required; remove one of the two", "default")
     return Parameters(properties, tuple(required))

@@ -76,7 +76,7 @@ def problems(schema: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
         yield path, f"is nested more than {_DEEPEST} levels deep; write it out flat"
         return
     try:
-        json.dumps(schema, allow_nan=False)
+        json.dumps(schema, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, TypeError):
         yield path, "holds something that JSON cannot: a date, or a number without end; put it into quotes"
         return
@@ -189,21 +189,31 @@ def read_schema(parameter: Section) -> dict[str, Any]:
             if keyword in written:
                 parameter.refuse(f"says the same as {written[keyword]}; remove one", key)
             schema[keyword], written[keyword] = values[key], key
+    schema = _plain(schema)
     wrong = list(problems(schema))
     for path, problem in wrong:
         parameter.refuse(problem, *(written.get(str(step), step) for step in path[:1]), *path[1:])
     if wrong:
         return {"type": schema["type"]}
-    # A plain copy: keys that YAML read as numbers are text now, and nothing is shared with the file.
-    plain: dict[str, Any] = json.loads(json.dumps(schema))
     if "default" in values:
-        default = _default(values["default"], schema["type"])
-        if any(problems({"default": default})) or not Checker(plain).is_valid(default):
+        default = _plain(_default(values["default"], schema["type"]))
+        if any(problems({"default": default})) or not Checker(schema).is_valid(default):
             quotes = "; put it into quotes" if schema["type"] == "string" else ""
             parameter.refuse(f"does not fit the parameter itself, of the type {schema['type']}{quotes}", "default")
         else:
-            plain["default"] = json.loads(json.dumps(default))
-    return plain
+            schema["default"] = default
+    return schema
+
+
+def _plain(value: Any) -> Any:
+    """A copy in which every key is text, as JSON has it, and not what YAML reads: `1`, `yes`, nothing.
+
+    What JSON cannot hold stays as it is: `problems` has the words for it.
+    """
+    try:
+        return json.loads(json.dumps(value))
+    except (ValueError, TypeError, RecursionError):
+        return value
 
 
 def _default(value: Any, stated: str) -> Any:

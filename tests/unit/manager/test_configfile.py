@@ -174,6 +174,21 @@ def test_a_yaml_number_that_is_none_is_refused_without_being_shown(write: Write)
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("tag", ["!!bool", "!!timestamp", "!!float"])
+def test_a_tag_that_its_value_does_not_fit_is_refused_without_showing_it(write: Write, tag: str) -> None:
+    with pytest.raises(PoolConfigError, match=r"^x.yaml:2: b: is not a valid number or date") as caught:
+        complete(write("x.yaml", f"a: 1\nb: {tag} hunter2\n"))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ['a: 1\nb: "\\ud800"\n', 'a: 1\n"b\\udfff": 1\n'])
+def test_half_a_character_is_refused_with_its_line(write: Write, content: str) -> None:
+    with pytest.raises(
+        PoolConfigError, match=r"^x.yaml:2: .*holds half a character \(a lone surrogate\); write the wh"
+    ):
+        complete(write("x.yaml", content))
+
+
 @pytest.mark.parametrize(
     ("content", "line"), [("a = 1\nb = \n", 2), ("a = 1\na = 2\n", 2), ("a = 1\nb = [1,", 2), ("[a\n", 1)]
 )

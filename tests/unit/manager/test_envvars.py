@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -34,6 +35,15 @@ def test_variables_are_replaced(text: str, expanded: str) -> None:
 @pytest.mark.parametrize("text", ["", "$1", "$HOST", "$$", "$$HOST", "${1}", "${}", "100%", "{HOST}", "a $ {HOST}"])
 def test_all_other_text_stays_as_it_is(text: str) -> None:
     assert expand(text, ENV) == text
+
+
+def test_bytes_that_are_no_text_are_an_error_which_does_not_show_them() -> None:
+    for text, env in (("a${RAW}", {"RAW": os.fsdecode(b"hunter2\xff")}), ("hunter2\ud800", {})):
+        with pytest.raises(
+            EnvError, match=r"holds half a character \(a lone surrogate\), or bytes that are no"
+        ) as caught:
+            expand(text, env)
+        assert "hunter2" not in str(caught.value)
 
 
 def test_what_a_variable_holds_is_not_expanded_again() -> None:

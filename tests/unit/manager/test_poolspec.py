@@ -218,6 +218,9 @@ def test_max_connections_is_another_name_for_max_size(built: Built, load: Load) 
         ("1.5", 1.5),
         ("30s", 30),
         ("5m", 300),
+        ("1m30s", 90),
+        ("1h 30m", 5400),
+        ("2s500ms", 2.5),
         ("1h", 3600),
         ("250ms", 0.25),
         ('"2 s"', 2),
@@ -410,7 +413,7 @@ def test_two_names_for_one_setting_must_agree(refused: Refused) -> None:
         ("max_size: 1${SIZE}", r"max_size: must be a whole number, not text"),
         (
             "max_idle_time: soon",
-            'max_idle_time: must be a number of seconds, or text such as "30s" or "5m", or none',
+            'max_idle_time: must be a number of seconds, or text such as "30s" or "1m30s", or none',
         ),
         ("max_idle_time: 5 weeks", "max_idle_time: must be a number of seconds"),
         ("lifetime_jitter: 1s", "lifetime_jitter: must be a number, not this text"),

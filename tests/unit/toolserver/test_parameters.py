@@ -109,6 +109,19 @@ def test_defaults_are_of_the_parameters_type_however_they_are_written(stated: st
     assert type(completed) is type(default)
 
 
+def test_a_default_makes_a_parameter_optional_though_it_is_called_required() -> None:
+    parameters = read("[{name: path, required: true, default: .}, {name: depth, required: true}]")
+    assert parameters.schema["required"] == ["depth"]
+    assert parameters.schema["properties"]["path"] == {"type": "string", "default": "."}
+    assert parameters.complete({"depth": "1"}) == {"path": ".", "depth": "1"}
+
+
+def test_keys_that_yaml_reads_as_numbers_are_text_in_schemas_and_in_defaults() -> None:
+    parameters = read("[{name: o, type: object, properties: {1: {type: integer}}, default: {1: 2}}]")
+    assert parameters.complete({}) == {"o": {"1": 2}}
+    assert "argument o.1 must be of type integer" in told(parameters, {"o": {"1": "x"}})
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -124,7 +137,6 @@ def test_defaults_are_of_the_parameters_type_however_they_are_written(stated: st
         ("[{name: a, minLength: 3}]", "minLength: is not known here; write `min_length`"),
         ("[{name: a, type: strng}]", "parameters[0].type: must be one of string, integer"),
         ("[{name: a, required: 'yes please'}]", "parameters[0].required: must be true or false"),
-        ("[{name: a, required: true, default: x}]", "default: is never used, as the parameter is required"),
         ("[{name: a, type: integer, default: x}]", "default: does not fit the parameter itself, of the type integer"),
         ("[{name: a, type: integer, max: 3, default: 5}]", "default: does not fit"),
         ("[{name: a, default: no}]", "does not fit the parameter itself, of the type string; put it into quotes"),
@@ -141,6 +153,9 @@ def test_defaults_are_of_the_parameters_type_however_they_are_written(stated: st
         ("[{name: a, type: number, max: .inf}]", "holds something that JSON cannot"),
         ("[{name: a, enum: []}]", "enum: must be a list of the values"),
         ("[{name: a, enum: [2020-01-01]}]", "holds something that JSON cannot"),
+        ("[{name: a, type: array, items: {1: 2}}]", "items.1: is not known here"),
+        ("[{name: a, type: array, items: {~: 2}}]", "items.null: is not known here"),
+        ("[{name: a, type: object, properties: {b: {yes: 2}}}]", "properties.b.true: is not known here"),
         ("[{name: a, type: integer, enum: [1, x]}]", "parameters[0].enum[1]: can never be given"),
         ("[{name: a, enum: [1]}]", "enum[0]: can never be given"),
         ("[{name: a, pattern: '('}]", "parameters[0].pattern: is no regular expression"),
