@@ -6,6 +6,8 @@ import logging
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from traceback import format_tb
 from typing import Any
 
 from aiopool.connection import PooledConnection
@@ -96,10 +98,20 @@ Listener = Callable[[Event], object]
 log = logging.getLogger("aiopool")
 
 
+def ensure_listener(listener: object) -> None:
+    """Raises `TypeError` for what cannot be told."""
+    if not callable(listener):
+        raise TypeError(f"listener is a {type(listener).__name__}: it must be a callable that takes an event")
+    if iscoroutinefunction(listener):
+        raise TypeError("listener is an async function: it must be a plain one, for nobody waits for it")
+
+
 def tell(listeners: Iterable[Listener], event: Event) -> None:
     """A listener that raises disturbs nobody."""
     for listener in listeners:
         try:
             listener(event)
-        except (Exception, CancelledError):
-            log.exception("a listener of pool %r raised on %s", event.pool.name, type(event).__name__)
+        except (Exception, CancelledError) as exc:
+            # Its words may be about an address.
+            what, where = type(exc).__name__, "".join(format_tb(exc.__traceback__))
+            log.error("a listener of pool %r raised %s on %s\n%s", event.pool.name, what, type(event).__name__, where)

@@ -148,7 +148,7 @@ class Lifecycle(Generic[T]):
         """Closes, or tears down; what takes time is returned, to be awaited. Never raises: failures are counted."""
         rest: object = None
         if self.is_ending or self.loop.is_closed():
-            self._abort(connection)
+            self._close_at_once(connection)
             return None
         has_politeness = self._destroyer is not None or owner is not None
         is_aborted = self._aborter is not None and not (politely and has_politeness)
@@ -192,6 +192,21 @@ class Lifecycle(Generic[T]):
         self._counters.close_failures += 1
         log.warning("pool %r: closing a connection failed: %s", self._name, type(exc).__name__)
         self._abort(connection)
+
+    def _close_at_once(self, connection: T) -> None:
+        """Without an aborter a plain destroyer serves; for one that takes time it is too late."""
+        if self._aborter is not None or self._destroyer is None:
+            self._abort(connection)
+            return
+        try:
+            rest = self._call(self._destroyer, connection)
+        except (Exception, asyncio.CancelledError) as exc:
+            if not self.loop.is_closed():  # then its transport can't say so to anybody
+                self._failed_to_close(connection, exc)
+            return
+        if inspect.iscoroutine(rest):
+            rest.close()
+            self._failed_to_close(connection, TimeoutError())
 
     def _abort(self, connection: T) -> None:
         if self._aborter is None:

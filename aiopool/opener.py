@@ -131,8 +131,8 @@ class Opener(Generic[T]):
         self.attempts: dict[Attempt, None] = {}
         self.epoch = 0
         self.outage = Outage(Backoff(config.backoff_initial, config.backoff_max), config.unavailable_after)
-        #: Those who wait in `open` for `min_size` connections.
-        self._awaiting_min_size: list[asyncio.Future[PoolError | None]] = []
+        #: Those who wait in `open` for `min_size` connections, and since when.
+        self._awaiting_min_size: dict[asyncio.Future[PoolError | None], float] = {}
         #: Total seconds and count of the leases that had ended when the line last formed.
         self._using_before = (0.0, 0)
         self._alarm: asyncio.TimerHandle | None = None
@@ -152,7 +152,7 @@ class Opener(Generic[T]):
     def await_min_size(self) -> asyncio.Future[PoolError | None]:
         """Done when so many connections stand, with None, or when they can't be had, with the error."""
         reached: asyncio.Future[PoolError | None] = self._lifecycle.loop.create_future()
-        self._awaiting_min_size.append(reached)
+        self._awaiting_min_size[reached] = self._host.now()
         self._tell_if_min_size(self._host.supply(self._host.now()).alive)
         self.review()
         return reached
@@ -206,7 +206,7 @@ class Opener(Generic[T]):
         self._is_closed = True
         if self._alarm is not None:
             self._alarm.cancel()
-        self._tell_awaiting(self._refusals.closed)
+        self._tell_awaiting(lambda _: self._refusals.closed())
         for attempt in self.attempts:
             attempt.end()
             attempt.task.cancel()
@@ -356,7 +356,7 @@ class Opener(Generic[T]):
             )
         self._host.emit(events.OpenFailed, error)
         if self.outage.is_hopeless(now):
-            self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
+            self._tell_awaiting(lambda since: self._refusals.unavailable(now - since, error))
         self.review()
 
     def _ended(self, attempt: Attempt) -> None:
@@ -381,17 +381,17 @@ class Opener(Generic[T]):
             self._log(logging.ERROR, "pool %r is unavailable: %s", self._host.name, type(error).__name__)
             self._host.emit(events.Unavailable, error)
         self._line.refuse_all(lambda waiter: self._refusals.unavailable(now - waiter.since, error))
-        self._tell_awaiting(lambda: self._refusals.unavailable(0.0, error))
+        self._tell_awaiting(lambda since: self._refusals.unavailable(now - since, error))
 
     def _tell_if_min_size(self, alive: int) -> None:
         if self._awaiting_min_size and alive >= self._host.config.min_size:
             self._tell_awaiting(None)
 
-    def _tell_awaiting(self, error: Callable[[], PoolError] | None) -> None:
-        awaiting, self._awaiting_min_size = self._awaiting_min_size, []
-        for reached in awaiting:
+    def _tell_awaiting(self, error: Callable[[float], PoolError] | None) -> None:
+        awaiting, self._awaiting_min_size = self._awaiting_min_size, {}
+        for reached, since in awaiting.items():
             if not reached.done():
-                reached.set_result(error() if error else None)
+                reached.set_result(error(since) if error else None)
 
 
 def _review(opener: weakref.ref[Any]) -> None:

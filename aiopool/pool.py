@@ -11,6 +11,7 @@ acquire ─► idle? ─ yes ─► fresh? ─ yes ─► lease ─► the calle
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import warnings
 from collections.abc import Callable, Coroutine
@@ -25,7 +26,7 @@ from anyio import CancelScope
 from aiopool import events
 from aiopool.config import PoolConfig
 from aiopool.connection import LEASED, PooledConnection, finished
-from aiopool.errors import PoolError, PoolOverloaded, PoolTimeout
+from aiopool.errors import PoolError, PoolFull, PoolOverloaded, PoolTimeout
 from aiopool.handoff import HandoffQueue
 from aiopool.home import Clock, clock_of, residents, whereabouts
 from aiopool.lease import Acquisition
@@ -42,6 +43,9 @@ T = TypeVar("T")
 
 #: The timeout of an `acquire` that was given none.
 CONFIGURED: Any = cast(Any, object())
+
+#: What is called where nothing can be awaited.
+PLAIN_HOOKS = frozenset({"aborter", "is_broken", "is_fatal"})
 
 _numbers = itertools.count(1)
 
@@ -105,6 +109,8 @@ class ConnectionPool(Generic[T]):
         for hook, function in hooks.items():
             if not callable(function) and (function is not None or hook == "factory"):
                 raise TypeError(f"{hook} is a {type(function).__name__}: it must be a callable")
+            if hook in PLAIN_HOOKS and inspect.iscoroutinefunction(function):
+                raise TypeError(f"{hook} is an async function: it must be a plain one, for nobody waits for it")
         self.name = name if name is not None else f"pool-{next(_numbers)}"
         self._config = config if config is not None else PoolConfig()
         self._counters = Counters()
@@ -164,7 +170,11 @@ class ConnectionPool(Generic[T]):
         timeout = self._config.acquire_timeout if acquisition._timeout is CONFIGURED else acquisition._timeout
         line, stock, counters = self._line, self._stock, self._counters
         began = self._now()
-        stock.refuse_at_once(began, inf if timeout is None else began + timeout)
+        if (refusal := stock.refusal(began, inf if timeout is None else began + timeout)) is not None:
+            if timeout != 0:
+                await self._leave_a_turn(began)
+            counters.rejected += isinstance(refusal, PoolFull)
+            raise refusal
         if not line.waiters:
             stock.opener.line_forms()
         waiter = line.line_up(began)
@@ -201,6 +211,16 @@ class ConnectionPool(Generic[T]):
         if self._is_watching:
             acquisition._watch = self._watch(outcome)
         return outcome.connection
+
+    async def _leave_a_turn(self, began: float) -> None:
+        """To others, before a refusal: whoever tries again at once would keep them from giving anything back."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self._counters.cancelled += 1
+            raise
+        finally:
+            self._counters.waiting.record(self._now() - began)
 
     # ------------------------------------------------------------------------------------------------ release
 
@@ -523,8 +543,7 @@ class ConnectionPool(Generic[T]):
 
         It runs inside the pool's own steps, so it must be quick. What it raises is logged and disturbs nobody.
         """
-        if not callable(listener):
-            raise TypeError(f"listener is a {type(listener).__name__}: it must be a callable that takes an event")
+        events.ensure_listener(listener)
         self._listeners = (*self._listeners, listener)
         self._look_at_features()
 

@@ -134,21 +134,21 @@ class Stock(Generic[T]):
 
     # -- callers who have to wait
 
-    def refuse_at_once(self, now: float, deadline: float) -> None:
-        """Raises if waiting makes no sense for one more, who can wait until `deadline`."""
+    def refusal(self, now: float, deadline: float) -> PoolError | None:
+        """For one more, who can wait until `deadline`, if waiting makes no sense."""
         if self._is_closed:
-            raise self._refusals.closed()
+            return self._refusals.closed()
         outage, limit = self.opener.outage, self.config.max_waiting
         is_down = outage.since is not None and not self.alive and not self.line.is_paused
         if is_down and self.opener.is_hopeless(now, deadline):
-            raise self._refusals.unavailable(0.0, outage.error)
+            return self._refusals.unavailable(0.0, outage.error)
         if limit is not None:
             # Callers beyond what the pool can carry at all: only they queue for a return.
             room = self.config.max_size - len(self.connections)
             carries = room * self.config.max_shares + sum(max(i.capacity, i.leases) for i in self.connections)
             if self.line.waiting + self.in_use + 1 - carries > limit:
-                self.counters.rejected += 1
-                raise self._refusals.full(limit)
+                return self._refusals.full(limit)
+        return None
 
     def serve_line(self, *, eager: bool = False) -> None:
         """What is idle for those who wait: at once if it is fresh, else after a check; and new ones for the rest."""
@@ -425,7 +425,7 @@ class Stock(Generic[T]):
     def is_fatal(self, error: BaseException) -> bool:
         try:
             return bool(self._judge_fatal(error))
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
             log.warning("pool %r: is_fatal raised %s", self.name, type(exc).__name__)
             return False
 

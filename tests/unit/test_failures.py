@@ -83,6 +83,14 @@ async def test_newcomers_fail_at_once_while_the_backend_is_unavailable(make_pool
         assert isinstance(error.__cause__, ConnectionRefusedError)
 
 
+async def test_open_tells_for_how_long_it_has_tried(make_pool):
+    pool = make_pool(Backend(opens=DOWN), min_size=1, unavailable_after=3)
+    elapsed, error = await timed(pool.open())
+    assert isinstance(error, PoolUnavailable)
+    assert f"waited {elapsed:.2f}s" in str(error)
+    assert elapsed >= 3
+
+
 async def test_the_pool_recovers_by_itself_within_a_step_of_the_backoff(make_pool):
     backend = Backend(opens=DOWN)
     pool = make_pool(backend, min_size=1, unavailable_after=5, backoff_max=10)
@@ -155,15 +163,18 @@ async def test_the_user_says_what_is_fatal(make_pool):
     assert elapsed == pytest.approx(2)
 
 
-async def test_an_is_fatal_that_raises_does_not_stop_the_pool(make_pool):
+@pytest.mark.parametrize("raised", [ZeroDivisionError, asyncio.CancelledError])
+async def test_an_is_fatal_that_raises_does_not_stop_the_pool_nor_its_backoff(make_pool, raised):
     def is_fatal(error):
-        raise ZeroDivisionError
+        raise raised
 
     backend = Backend(opens=DOWN)
     pool = make_pool(backend, is_fatal=is_fatal, backoff_max=1)
     elapsed, error = await timed(pool.acquire(timeout=2))
     assert isinstance(error, PoolTimeout | PoolUnavailable)
+    assert isinstance(error.__cause__, ConnectionError)
     assert elapsed <= 2 + 1e-9
+    assert len(backend.attempts) < 20
     backend.opens = Step()
     await asyncio.sleep(2)
     await hold(pool)

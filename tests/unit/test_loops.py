@@ -94,6 +94,40 @@ def test_a_closed_pool_may_be_opened_on_another_loop_and_goes_on_counting():
     backend.assert_nothing_is_left()
 
 
+def test_a_plain_destroyer_serves_when_the_loop_ends_with_the_pool_open():
+    closed = []
+    backend = Backend()
+    pool = ConnectionPool(backend.open, PoolConfig(min_size=2, max_size=2), destroyer=closed.append)
+    asyncio.run(pool.open())
+    assert closed == backend.connections
+    asyncio.run(pool.close())
+    assert len(closed) == pool.stats()["closed"] == 2
+    assert pool.stats()["close_failures"] == 0
+
+
+def test_a_plain_destroyer_serves_when_the_loop_is_closed_with_the_pool_open():
+    closed = []
+    backend = Backend()
+    pool = ConnectionPool(backend.open, PoolConfig(min_size=2, max_size=2), destroyer=closed.append)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(pool.open())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False
+    loop.close()
+    asyncio.run(pool.close())
+    assert closed == backend.connections
+    assert pool.stats()["close_failures"] == 0
+
+
+def test_a_destroyer_that_takes_time_when_the_loop_ends_is_a_failure_that_is_counted():
+    backend = Backend()
+    pool = plain_pool(backend)
+    asyncio.run(pool.open())
+    asyncio.run(pool.close())
+    assert backend.connections[0].destroyed == 0
+    assert pool.stats()["close_failures"] == 1
+
+
 def test_a_forked_child_is_refused_and_the_parent_goes_on():
     script = """
         import asyncio, os

@@ -60,6 +60,18 @@ def test_what_a_pool_is_made_of_is_looked_at_when_it_is_made(hook: str) -> None:
         ConnectionPool(**arguments)
 
 
+@pytest.mark.parametrize("hook", ["aborter", "is_broken", "is_fatal"])
+def test_what_nobody_waits_for_may_not_be_an_async_function(hook: str) -> None:
+    async def takes_time(*args: object) -> bool:
+        return False
+
+    arguments: dict[str, Any] = {"factory": make_thing, hook: takes_time}
+    with pytest.raises(TypeError, match=f"^{hook} is an async function: it must be a plain one"):
+        ConnectionPool(**arguments)
+    with pytest.raises(TypeError, match=r"^listener is an async function: it must be a plain one"):
+        ConnectionPool(make_thing).subscribe(takes_time)
+
+
 async def test_a_listener_that_is_none_is_refused_when_it_subscribes() -> None:
     pool = ConnectionPool(make_thing, PoolConfig(min_size=0))
     with pytest.raises((TypeError, ValueError), match="listener"):

@@ -194,6 +194,22 @@ async def test_max_waiting_zero_means_no_line_behind_a_full_pool(make_pool):
     await hold(pool)
 
 
+async def test_who_is_refused_and_tries_again_at_once_leaves_a_turn_to_others(make_pool):
+    pool = make_pool(Backend(), max_size=1, max_waiting=0)
+    holder, refusals = asyncio.create_task(hold(pool)), 0
+    await asyncio.sleep(0)
+    while True:
+        try:
+            lease = await pool.acquire()
+        except PoolFull:
+            refusals += 1
+            assert refusals < 10
+        else:
+            break
+    lease.release()
+    await holder
+
+
 async def test_who_left_the_line_does_not_count_against_max_waiting(make_pool):
     pool = make_pool(Backend(), max_size=1, max_waiting=2)
     lease = await pool.acquire()

@@ -23,8 +23,8 @@ OPENING = [
     Fault(
         "nobody looks again when an opening has failed",
         "opener.py",
-        "self._refusals.unavailable(0.0, error))\n        self.review()",
-        "self._refusals.unavailable(0.0, error))",
+        "self._refusals.unavailable(now - since, error))\n        self.review()",
+        "self._refusals.unavailable(now - since, error))",
         "Its task will end and look; unless it ignores its cancellation.",
         "quiet_faults",
     ),
