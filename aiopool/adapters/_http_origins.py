@@ -164,8 +164,7 @@ class Origins:
     # -- what they tell
 
     def subscribe(self, listener: events.Listener) -> Callable[[], None]:
-        if not callable(listener):
-            raise TypeError(f"listener is a {type(listener).__name__}: it must be a callable that takes an event")
+        events.ensure_listener(listener)
         self._listeners = (*self._listeners, listener)
 
         def unsubscribe() -> None:
