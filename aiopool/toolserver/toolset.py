@@ -139,6 +139,9 @@ class Toolset:
                 raise
             # Nobody cancelled this call: something inside of it was.
             return _failure(explain(exc))
+        except BaseException as exc:
+            # Of the tool's own making, for Ctrl-C comes as a cancellation; it must not end the server for all.
+            return _failure(explain(exc))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}: {len(self.tools)} tools, {len(self.pools)} pools>"

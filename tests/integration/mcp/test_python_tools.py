@@ -154,14 +154,16 @@ async def test_exceptions_are_masked_unless_they_are_for_the_model(postgres: Pos
         def masked(n): raise ValueError("secret")
         def exits(n): raise SystemExit(3)
         def stops(n): raise StopIteration
+        def interrupts(n): raise KeyboardInterrupt
+        async def leaves(n): raise GeneratorExit
     """
-    names = "told", "chosen", "masked", "exits", "stops"
+    names = "told", "chosen", "masked", "exits", "stops", "interrupts", "leaves"
     env = {"DATABASE_URL": postgres.dsn}
     async with python_tools(tmp_path, code, *names, env=env, pool="database") as tools:
-        told, chosen, masked, exits, stops = [await tools.call(name, {"n": 1}) for name in names]
+        told, chosen, masked, exits, *others = [await tools.call(name, {"n": 1}) for name in names]
     assert told.text.startswith('syntax error at or near "selec" (SQLSTATE 42601')
     assert chosen.text == "choose another n"
-    for result in (masked, stops):
+    for result in (masked, *others):
         assert result.text.startswith("internal error")
     assert exits.is_error
 

@@ -159,6 +159,20 @@ async def test_code_that_exits_ends_its_call_and_not_the_server(toolset: Toolset
     assert "asked the whole process to exit" in await failed(toolset)
 
 
+class NoException(BaseException):
+    """Somebody's own way out of everything."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit, NoException])
+async def test_whatever_code_raises_ends_its_call_and_not_the_server(
+    toolset: Toolset, standin: StandIn, kind: type[BaseException]
+) -> None:
+    standin.work = raising(kind("hunter2"))
+    text = await failed(toolset)
+    assert text.startswith("internal error")
+    assert "hunter2" not in text
+
+
 async def test_a_body_that_returns_no_result_is_a_failure(toolset: Toolset, standin: StandIn) -> None:
     async def work(arguments: Mapping[str, Any]) -> Any:
         return None
