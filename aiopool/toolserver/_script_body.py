@@ -124,10 +124,8 @@ class ProcessBody:
 
     async def prepare(self) -> None:
         """Say so now if the program is not there."""
-        plan = self._plan
-        path = plan.command if os.sep not in plan.command else os.path.join(plan.folder, plan.command)
-        if plan.command not in PYTHON and shutil.which(path, path=inherited()["PATH"]) is None:
-            logger.warning("tool %r: there is no program %r here, so its calls will fail", self._tool, plan.command)
+        if problem := missing_program(self._plan):
+            logger.warning("tool %r: %s; its calls will fail", self._tool, problem)
 
     async def _run(self, slot: Slot, argv: list[str], env: Mapping[str, str], stdin: str | None) -> Outcome:
         plan = self._plan
@@ -166,6 +164,16 @@ class ProcessBody:
             return False
         program = _program(self._plan)
         return program.main is not None and not program.has_guard
+
+
+def missing_program(plan: object) -> str | None:
+    """What is wrong with the program of a script, if it is not here or may not be run; None for any other plan."""
+    if not isinstance(plan, ScriptPlan) or plan.command in PYTHON:
+        return None
+    path = plan.command if os.sep not in plan.command else os.path.join(plan.folder, plan.command)
+    if shutil.which(path, path={**inherited(), **plan.environment}["PATH"]) is not None:
+        return None
+    return f"there is no program {plan.command!r} here that can be run; install it, or correct its name"
 
 
 def _patience(plan: ScriptPlan, config: PoolConfig) -> float:
@@ -216,13 +224,11 @@ def _refuse_unfit(name: str, text: str) -> None:
         raise ToolFailure(f"{name} {problem}, which cannot be passed to a program")
 
 
-def _not_started(plan: ScriptPlan, exc: OSError) -> Exception:
+def _not_started(plan: ScriptPlan, exc: OSError) -> ToolFailure:
     program = Path(plan.command).name
     if exc.errno == errno.E2BIG:
         return ToolFailure("the arguments are too long together to be passed to a program; pass less")
-    if isinstance(exc, FileNotFoundError | PermissionError):
-        return ToolFailure(f"{program!r} cannot be run on this server: {os.strerror(exc.errno or 0)}")
-    return exc
+    return ToolFailure(f"{program!r} cannot be run on this server: {os.strerror(exc.errno or 0)}")
 
 
 def _too_long(plan: ScriptPlan) -> ToolFailure:

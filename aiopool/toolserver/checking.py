@@ -15,6 +15,7 @@ from aiopool.policies.outage import family
 from aiopool.pool import ConnectionPool
 from aiopool.poolspec import PoolSpec
 from aiopool.telling import explain
+from aiopool.toolserver._script_body import missing_program
 from aiopool.toolserver.reading import ServerFile, read_file
 from aiopool.toolserver.toolset import Toolset
 
@@ -87,6 +88,9 @@ def _words(failure: Exception, spec: PoolSpec | None) -> str:
 
 
 async def _prepare(toolset: Toolset, name: str, file: ServerFile) -> str:
+    if problem := missing_program(file.tools[name].plan):
+        file.refuse(name, problem)
+        return "cannot be used"
     try:
         await toolset.prepare(name)
     except Exception as exc:

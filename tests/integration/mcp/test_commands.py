@@ -133,6 +133,30 @@ def test_check_tells_all_that_is_wrong_with_a_file_at_once(run: Run, env: dict[s
         assert problem in result.stderr
 
 
+def test_check_tells_of_a_program_that_is_not_there(run: Run) -> None:
+    Path("own").mkdir()
+    Path("own/hello").write_text("#!/bin/sh\necho hello\n")
+    Path("own/hello").chmod(0o755)
+    Path("x.yaml").write_text(
+        "tools:\n- {name: a, script: {command: no-program}}\n- {name: b, script: {command: date}}\n"
+        "- {name: c, script: {shell: date, command: /no/sh}}\n"
+        f"- {{name: d, script: {{command: hello}}, environment: {{PATH: {Path('own').absolute()}}}}}\n"
+    )
+    result = run("check", "x.yaml")
+    assert result.exit_code == 1
+    assert [line for line in result.stdout.splitlines() if line.startswith("tool")] == [
+        "tool a: cannot be used",
+        "tool b: ok",
+        "tool c: cannot be used",
+        "tool d: ok",
+    ]
+    assert result.stderr.splitlines() == [
+        "aiopool: check: x.yaml has 2 problems:",
+        "  x.yaml:2: tools[0]: there is no program 'no-program' here that can be run; install it, or correct its name",
+        "  x.yaml:4: tools[2]: there is no program '/no/sh' here that can be run; install it, or correct its name",
+    ]
+
+
 @pytest.mark.parametrize("command", ["check", "tools", "invoke"])
 @pytest.mark.parametrize(
     ("name", "content", "told"),

@@ -151,6 +151,20 @@ async def test_what_no_program_can_be_given_is_told(caplog: pytest.LogCaptureFix
         assert "cannot be run on this server: No such file" in (await tools.call("missing", {"name": "x"})).text
 
 
+async def test_whatever_keeps_a_program_from_being_started_is_told(tmp_path: Path) -> None:
+    contents = {"empty": "\n", "orphan": "#!/no/such/interpreter\n"}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    tools = [{**shell_tool(name, ""), "script": {"command": str(tmp_path / name)}} for name in contents]
+    async with toolset(*tools) as served:
+        told = {name: (await served.call(name, {"name": "x"})).text for name in contents}
+    assert told == {
+        "empty": "'empty' cannot be run on this server: Exec format error",
+        "orphan": "'orphan' cannot be run on this server: No such file or directory",
+    }
+
+
 async def test_its_end_takes_along_all_that_it_has_started() -> None:
     tool = shell_tool("leave", "sleep 60 & echo $!; (sleep 61 & echo $!)")
     async with toolset(tool) as tools:
