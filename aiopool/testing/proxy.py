@@ -51,8 +51,11 @@ class FaultProxy:
 
         Raises `ValueError` if the URL names no host, or no port and its scheme has none that is known.
         """
-        parts = urlsplit(url)
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
+        try:
+            parts = urlsplit(url)
+            port = parts.port or DEFAULT_PORTS.get(parts.scheme)
+        except ValueError:  # it quotes what may be a piece of the password
+            raise ValueError("that URL can't be read: percent-encode what is special in its password") from None
         if not parts.hostname or port is None:
             raise ValueError(
                 f"the {parts.scheme or 'nameless'} URL has no host or no port: write scheme://host:port/…, or use "

@@ -234,3 +234,10 @@ def test_a_url_keeps_all_but_its_host() -> None:
     assert "secret" not in str(refused.value)
     with pytest.raises(ValueError, match="bytes_per_second=0 must be above 0"):
         proxy.trickle(0)
+
+
+def test_no_piece_of_a_password_is_told_where_the_url_cannot_be_read() -> None:
+    with pytest.raises(ValueError, match="percent-encode") as caught:
+        FaultProxy.before("postgresql://user:swordfish#x@host/database")
+    assert "swordfish" not in str(caught.value)
+    assert caught.value.__suppress_context__
