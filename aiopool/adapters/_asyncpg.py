@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import re
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from configparser import Error as ServiceFileError
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -46,26 +45,6 @@ def is_fatal(error: BaseException) -> bool:
             asyncpg.InsufficientPrivilegeError,
         ),
     )
-
-
-def refuse_unknown(connect_kwargs: Mapping[str, Any]) -> None:
-    known = inspect.signature(asyncpg.connect).parameters
-    for name in connect_kwargs:
-        if name not in known:
-            raise TypeError(
-                f"DatabasePool got an unexpected keyword {name!r}: it takes those of asyncpg.connect(); "
-                "the pool's own settings go into PoolConfig"
-            )
-
-
-def refuse_seconds(name: str, value: float | None, least: float, most: float) -> None:
-    """Unless it is None or a number between the two."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (is_number and least <= value <= most):
-        raise PoolConfigError(
-            f"{name}={value!r} is not allowed: it must be a number of seconds from {least} to {most}, or None "
-            "(no bound)"
-        )
 
 
 def refuse_ambiguous(dsn: str | None) -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from aiopool.adapters._asyncpg import Connection, asyncpg, connect
-from aiopool.errors import PoolConfigError
+from aiopool.adapters._given import refuse_other
 
 #: In seconds: so long a host that did not answer in its share of the time is asked last. What pgjdbc calls
 #: hostRecheckSeconds, and its default.
@@ -27,10 +27,8 @@ class Hosts:
 
     def __init__(self, dsn: str | None, connect_kwargs: Mapping[str, Any], within: float) -> None:
         target = connect_kwargs.get("target_session_attrs")
-        if target is not None and target not in TARGETS:
-            raise PoolConfigError(
-                f"target_session_attrs={target!r} is not allowed: it must be one of {', '.join(TARGETS)}"
-            )
+        if target is not None:
+            refuse_other("target_session_attrs", target, TARGETS)
         self._dsn = dsn
         self._kwargs = connect_kwargs
         timeout = connect_kwargs.get("timeout")

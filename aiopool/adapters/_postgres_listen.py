@@ -85,6 +85,8 @@ async def listen(
 ) -> AsyncIterator[Notifications]:
     if not channels:
         raise PoolConfigError("listen() was given no channel: name at least one")
+    if wrong := [channel for channel in channels if not isinstance(channel, str)]:
+        raise PoolConfigError(f"channel {wrong[0]!r} is not allowed: it must be a string")
     if max_unread < 1:
         raise PoolConfigError(f"max_unread={max_unread!r} is not allowed: it must be at least 1")
     lease = await pool.acquire(timeout)

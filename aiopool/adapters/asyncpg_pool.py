@@ -29,6 +29,7 @@ from aiopool.adapters._asyncpg import (
 from aiopool.adapters._asyncpg_holder import Holder, Hook, Proxy
 from aiopool.adapters._asyncpg_opening import CONNECT_TIMEOUT, connect_as, connect_by_asyncpg, is_hopeless, own_error
 from aiopool.adapters._asyncpg_reset import is_unsynchronized, reset_query
+from aiopool.adapters._given import ensure_unshared
 from aiopool.config import PoolConfig
 from aiopool.errors import PoolClosed, PoolConfigError, PoolUnavailable
 from aiopool.events import Event, OpenFailed
@@ -94,6 +95,7 @@ class Pool(AsyncpgPool):
         name: str | None = None,
         **connect_kwargs: Any,
     ) -> None:
+        ensure_unshared("create_pool", config)
         sizes = _sizes(config, min_size, max_size, max_inactive_connection_lifetime)
         if init_size is not None:  # which asyncpg has since 0.32
             sizes["init_size"] = init_size

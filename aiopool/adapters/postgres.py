@@ -22,17 +22,15 @@ from aiopool.adapters._asyncpg import (
     is_cancelling,
     is_fatal,
     refuse_ambiguous,
-    refuse_seconds,
-    refuse_unknown,
     watch_peer,
 )
+from aiopool.adapters._given import ensure_unshared, refuse_other, refuse_seconds, refuse_unknown
 from aiopool.adapters._postgres_hosts import Hosts
 from aiopool.adapters._postgres_listen import Notifications, listen
 from aiopool.adapters._postgres_password import provided
 from aiopool.adapters._postgres_reset import Reset, ResetMode
 from aiopool.adapters.face import PoolFace
 from aiopool.config import PoolConfig
-from aiopool.errors import PoolConfigError
 from aiopool.lease import Acquisition
 from aiopool.pool import CONFIGURED, ConnectionPool
 
@@ -89,10 +87,9 @@ class DatabasePool(PoolFace[Connection]):
         dead_peer_after: float | None = CONFIGURED,
         **connect_kwargs: Any,
     ) -> None:
-        if reset not in get_args(ResetMode):
-            allowed = ", ".join(get_args(ResetMode))
-            raise PoolConfigError(f"reset={reset!r} is not allowed: it must be one of {allowed}")
-        refuse_unknown(connect_kwargs)
+        ensure_unshared("DatabasePool", config)
+        refuse_other("reset", reset, get_args(ResetMode))
+        refuse_unknown("DatabasePool", connect_kwargs, asyncpg.connect, "the pool's own settings go into PoolConfig")
         refuse_seconds("command_timeout", command_timeout, 0.001, 10**9)
         if dead_peer_after is CONFIGURED:
             # Never shorter: a server that does not read (a COPY that waits for a lock) must not look dead before that.
@@ -148,6 +145,8 @@ class DatabasePool(PoolFace[Connection]):
         `timeout` bounds the wait for the connection. A cancellation does not wait for the server: the pool
         rolls back in the background.
         """
+        if isolation is not None:
+            refuse_other("isolation", isolation, get_args(Isolation))
         async with self.pool.acquire(timeout) as connection:
             # asyncpg's own, so that a `connection.transaction()` inside becomes a savepoint.
             begin = connection.transaction(isolation=isolation, readonly=readonly, deferrable=deferrable)
@@ -212,12 +211,13 @@ class DatabasePool(PoolFace[Connection]):
         await self._run(lambda conn, left: conn.executemany(query, args, timeout=left), timeout)
 
     async def _run(self, work: Callable[[Connection, float | None], Awaitable[R]], timeout: float | None) -> R:
-        deadline, wait = None, CONFIGURED
+        acquisition, deadline = self.pool.acquire(CONFIGURED if timeout is None else timeout), None
         if timeout is not None:
             deadline = time.monotonic() + timeout
             limit = self.config.acquire_timeout
-            wait = timeout if limit is None else min(timeout, limit)
-        async with self.pool.acquire(wait) as connection:
+            if limit is not None and limit < timeout:
+                acquisition = self.pool.acquire(limit)
+        async with acquisition as connection:
             left = self._command_timeout if deadline is None else deadline - time.monotonic()
             try:
                 return await work(connection, left)

@@ -151,6 +151,10 @@ class TestWhatCallersGet:
         assert await db.fetchval("select 1") == 1
         assert db.stats()["opened"] == 1
 
+    async def test_a_timeout_that_is_no_number_is_told_as_the_pool_tells_it(self, db: DatabasePool) -> None:
+        with pytest.raises(ValueError, match="timeout='5' is not allowed: it must be a number of seconds"):
+            await db.fetch("select 1", timeout="5")  # type: ignore[arg-type]
+
     async def test_a_timeout_bounds_the_wait_for_a_connection_as_well(self, db: DatabasePool) -> None:
         async with db.connection():
             with pytest.raises(PoolTimeout) as caught:
@@ -247,9 +251,10 @@ class TestTransactions:
         with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
             async with db.transaction(readonly=True) as connection:
                 await connection.execute("insert into aiopool_items values (1)")
-        with pytest.raises(ValueError, match="isolation"):
-            async with db.transaction(isolation="none at all"):  # type: ignore[arg-type]
-                pass
+        for level in ("none at all", ""):
+            with pytest.raises(PoolConfigError, match=f"isolation='{level}'.*read_uncommitted, .*serializable"):
+                async with db.transaction(isolation=level):  # type: ignore[arg-type]
+                    pass
 
     async def test_a_transaction_inside_is_a_savepoint(self, db: DatabasePool) -> None:
         async with db.transaction() as connection:

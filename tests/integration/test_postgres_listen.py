@@ -171,6 +171,9 @@ async def test_no_channel_and_no_room_are_refused(db: DatabasePool) -> None:
     with pytest.raises(PoolConfigError, match="no channel"):
         async with db.listen():
             pass
+    with pytest.raises(PoolConfigError, match="channel 5 is not allowed: it must be a string"):
+        async with db.listen("orders", 5):  # type: ignore[arg-type]
+            pass
     with pytest.raises(PoolConfigError, match="max_unread=0"):
         async with db.listen("orders", max_unread=0):
             pass
