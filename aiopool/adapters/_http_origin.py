@@ -17,7 +17,6 @@ from aiopool.adapters._http_wire import Greeter, Wire
 from aiopool.adapters._shared_limit import SharedLimit
 from aiopool.config import PoolConfig
 from aiopool.connection import PooledConnection
-from aiopool.errors import PoolConfigError
 from aiopool.pool import ConnectionPool
 
 #: Opening belongs to the pool, so it may take as long as the most patient of the callers lets it, but so long anyway.
@@ -45,12 +44,6 @@ class Settings:
     #: Hosts that are connected to only at public addresses; it may be added to.
     public_hosts: set[str] = field(default_factory=set)
 
-    def __post_init__(self) -> None:
-        if self.max_per_origin is not None and self.max_per_origin < 1:
-            raise PoolConfigError(
-                f"max_per_origin={self.max_per_origin!r} is not allowed: it must be 1 or more, or None"
-            )
-
     @property
     def pool_size(self) -> int:
         """The most connections to one origin."""
@@ -62,7 +55,7 @@ class Settings:
             min_size=0,
             max_size=self.pool_size,
             max_idle=self.max_keepalive,
-            max_idle_time=None if self.keepalive_expiry is None else max(self.keepalive_expiry, SHORTEST_EXPIRY),
+            max_idle_time=SHORTEST_EXPIRY if self.keepalive_expiry == 0 else self.keepalive_expiry,
             open_timeout=LONGEST_OPENING,
             validate_after=1.0,
             validate_timeout=2.0,

@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 
 import httpx
 
+from aiopool.adapters._given import ensure_allowed
 from aiopool.adapters._http_given import refuse_request
 from aiopool.adapters._http_origin import Address, Origin, Settings
 from aiopool.adapters._http_origins import Origins
@@ -66,6 +67,13 @@ class HTTPTransport(httpx.AsyncBaseTransport):
             raise ValueError("http1=False is not allowed with http2=False: allow one of them")
         #: Hosts that must not be connected to at addresses of private networks, whatever their names resolve to.
         self.public_hosts: set[str] = set()
+        for key, value, field in (
+            ("max_connections", limits.max_connections, "max_size"),
+            ("max_keepalive_connections", limits.max_keepalive_connections, "max_idle"),
+            ("keepalive_expiry", limits.keepalive_expiry or None, "max_idle_time"),
+            ("max_per_origin", max_per_origin, "max_size"),
+        ):
+            ensure_allowed(key, value, field)
         unlimited = limits.max_connections is None
         settings = Settings(
             ssl_context=Offer(ssl_context(verify, cert, trust_env), ["http/1.1"] * http1 + ["h2"] * http2),
@@ -79,6 +87,7 @@ class HTTPTransport(httpx.AsyncBaseTransport):
             max_per_origin=max_per_origin,
             public_hosts=self.public_hosts,
         )
+        self._limits = "max_connections" if max_per_origin is None else "max_connections or max_per_origin"
         #: Of each origin one, under one limit.
         self.pools = Origins(name if name is not None else f"http-transport-{next(_numbers)}", settings)
 
@@ -124,13 +133,14 @@ class HTTPTransport(httpx.AsyncBaseTransport):
     async def _acquire(self, origin: Origin, timeouts: Mapping[str, float | None]) -> Lease[Wire]:
         # At the limit a caller waits for others, otherwise for the network.
         is_full = self.pools.is_full_for(origin)
+        acquisition = origin.pool.acquire(timeout=timeouts.get("pool" if is_full else "connect"))
         origin.comes(timeouts.get("connect"))
         try:
-            return await origin.pool.acquire(timeout=timeouts.get("pool" if is_full else "connect"))
+            return await acquisition
         except PoolTimeout as exc:
             if exc.phase == "open" and not is_full:
                 raise httpx.ConnectTimeout(f"no connection to {origin.address} within {exc.waited:.2f}s") from exc
-            error = HTTPPoolTimeout(str(exc), waited=exc.waited, stats=exc.stats)
+            error = HTTPPoolTimeout(self._told(exc) if is_full else str(exc), waited=exc.waited, stats=exc.stats)
             error.phase = exc.phase
             raise error from exc
         except PoolUnavailable as exc:
@@ -139,6 +149,16 @@ class HTTPTransport(httpx.AsyncBaseTransport):
             raise kind(str(cause) or f"no connection to {origin.address}") from exc
         finally:
             origin.goes()
+
+    def _told(self, exc: PoolTimeout) -> str:
+        """With a remedy in the words of those who set the limits: the pool of one origin knows only its own."""
+        stats = exc.stats or self.stats()
+        figures = "size={size} in_use={in_use} waiting={waiting} max_size={max_size}".format(**stats)
+        return (
+            f"pool {stats['name']!r} had no connection in time ({figures}, waited {exc.waited:.2f}s; over all origins "
+            f"size={self.stats()['size']}): raise {self._limits}, read and close streamed answers sooner, or pass a "
+            "longer timeout"
+        )
 
     # -- the whole
 

@@ -144,6 +144,7 @@ class Wire(asyncio.Protocol):
         self._is_full = False
         #: It serves what runs on it, and nothing more.
         self.is_spent = False
+        self._is_ended_here = False
         #: It has answered, so if it dies before the next answer, it was kept for too long.
         self.has_answered = False
         #: Leases it carries at once.
@@ -176,11 +177,13 @@ class Wire(asyncio.Protocol):
 
     async def close(self) -> None:
         """Politely; returns when the socket is gone."""
+        self._is_ended_here = True
         self.transport.close()
         await asyncio.wait((self._lost,))
 
     def abort(self) -> None:
         if not self.is_lost:
+            self._is_ended_here = True
             self.transport.abort()
 
     # -- exchanges
@@ -233,8 +236,16 @@ class Wire(asyncio.Protocol):
             self.ready.set_exception(exc or ConnectionError("the server closed the connection at once"))
             self.ready.exception()  # whoever wants it asks again
         for exchange in self._running():
-            exchange.failed(lost(exc))
+            exchange.failed(self._loss(exc))
         self.on_lost(self)
+
+    def _loss(self, exc: Exception | None) -> Exception:
+        """What to tell whoever was waiting for an answer."""
+        if self._is_ended_here:
+            return httpx.ReadError("the connection was closed on this side")
+        if exc is None:
+            return httpx.RemoteProtocolError("Server disconnected without sending a response.")
+        return httpx.ReadError(str(exc) or type(exc).__name__)
 
     def _running(self) -> Iterable[Exchange]:
         raise NotImplementedError
@@ -246,13 +257,6 @@ class Wire(asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'usable' if self.is_usable else 'unusable'}>"
-
-
-def lost(exc: Exception | None) -> Exception:
-    """What to tell whoever was waiting for an answer."""
-    if exc is None:
-        return httpx.RemoteProtocolError("Server disconnected without sending a response.")
-    return httpx.ReadError(str(exc) or type(exc).__name__)
 
 
 class Greeter(asyncio.Protocol):

@@ -23,9 +23,10 @@ except ModuleNotFoundError as exc:
         raise
     raise missing_driver(exc.name, "http") from None
 
+from aiopool.adapters._given import ensure_allowed, refuse_unknown
 from aiopool.adapters._http_given import address, refuse_headers, refuse_proxies
 from aiopool.adapters._http_tls import shared_ssl_context, ssl_context
-from aiopool.adapters._http_transport import HTTPTransport, address_of
+from aiopool.adapters._http_transport import HTTPPoolTimeout, HTTPTransport, address_of
 from aiopool.adapters._http_wire import Wire
 
 __all__ = ["HTTPClientPool", "HTTPTransport", "shared_ssl_context"]
@@ -65,6 +66,9 @@ class HTTPClientPool:
         name: str | None = None,
         **client_kwargs: Any,
     ) -> None:
+        remedy = "for limits= say max_connections=, max_keepalive= and keepalive_expiry="
+        refuse_unknown("HTTPClientPool", client_kwargs, httpx.AsyncClient, remedy, "limits")
+        ensure_allowed("max_keepalive", max_keepalive, "max_idle")
         self.name = name if name is not None else f"http-{next(_numbers)}"
         self._settings: dict[str, Any] = {
             **client_kwargs,
@@ -96,7 +100,6 @@ class HTTPClientPool:
             name=self.name,
         )
         self._pools = self.transport.pools
-        self._limits = "max_connections" if max_per_origin is None else "max_connections or max_per_origin"
         is_ours = url is not None and client_kwargs.get("transport") is None
         self.pool = self._pools.settle(address_of(url)) if url is not None and is_ours else None
         self.client = self._new_client()
@@ -147,12 +150,11 @@ class HTTPClientPool:
         try:
             yield
         except httpx.PoolTimeout as exc:
-            stats = self.stats()
-            figures = "size={size} in_use={in_use} waiting={waiting} max_size={max_size}".format(**stats)
-            raise PoolTimeout(
-                f"pool {self.name!r}: no connection came free ({figures}); raise {self._limits}, or read "
-                "and close streamed answers sooner",
-                stats=stats,
+            if isinstance(exc, PoolTimeout):
+                raise
+            raise HTTPPoolTimeout(
+                f"pool {self.name!r} had no connection to a proxy in time: raise max_connections, or read and close "
+                "streamed answers sooner"
             ) from exc
         finally:
             self._running.discard(running)

@@ -102,9 +102,13 @@ async def test_a_caller_that_gets_no_connection_in_time_gets_a_pool_timeout(
     ) as api:
         running = asyncio.create_task(api.get("/delay/500"))
         await asyncio.sleep(0.1)
-        with pytest.raises(PoolTimeout, match=r"size=1.*max_size=1") as caught:
+        told = r"in_use=1 waiting=1 max_size=1, waited 0\.\d\ds.*raise max_connections"
+        with pytest.raises(PoolTimeout, match=told) as caught:
             await api.get("/")
-        assert isinstance(caught.value.__cause__, httpx.PoolTimeout)
+        assert isinstance(caught.value, httpx.PoolTimeout)
+        assert caught.value.waited >= 0.1
+        assert caught.value.stats is not None
+        assert caught.value.stats["waiting"] == 1
         assert (await running).status_code == 200
 
 

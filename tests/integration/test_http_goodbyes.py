@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 
-from aiopool.adapters.http import HTTPClientPool
+from aiopool.adapters.http import HTTPClientPool, HTTPTransport
 from tests.integration.http_peers import (
     HTTP1Connection,
     HTTP2Connection,
@@ -208,3 +208,16 @@ async def test_a_connection_that_was_closed_while_the_loop_was_busy_costs_a_post
                 assert (await api.post("/", content=b"order")).status_code == 200
                 time.sleep(0.1)  # noqa: ASYNC251
         serving.join()
+
+
+async def test_a_client_that_is_closed_under_a_streamed_answer_does_not_blame_the_server() -> None:
+    async def handle(connection: HTTP1Connection) -> None:
+        await connection.request()
+        connection.answer(b"abc", content_length="100")
+        await connection.request()
+
+    async with http1_peer(handle) as peer:
+        async with httpx.AsyncClient(transport=HTTPTransport()) as client:
+            answer = await client.send(client.build_request("GET", peer.url()), stream=True)
+        with pytest.raises(httpx.ReadError, match="closed on this side"):
+            await answer.aread()

@@ -256,3 +256,10 @@ async def test_maintenance_is_done_at_every_origin() -> None:
         count = len(heard)
         await api.get("/")
         assert len(heard) == count
+
+
+async def test_a_timeout_that_is_no_number_is_told_as_the_pool_tells_it() -> None:
+    async with http1_peer(serve_all) as peer, HTTPClientPool(peer.url()) as api:
+        with pytest.raises(ValueError, match="timeout='5' is not allowed: it must be a number of seconds"):
+            await api.get("/", timeout="5")
+        assert (await api.get("/", timeout=5)).status_code == 200
