@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import socket
-from dataclasses import replace
 from typing import Any, cast
 
+from aiopool.adapters._given import ensure_allowed, ensure_unshared
 from aiopool.adapters._redispy import (
     AbstractConnection,
     BookkeepingConnection,
@@ -27,6 +28,8 @@ from aiopool.pool import CONFIGURED, ConnectionPool
 from aiopool.stats import Reason
 
 DEFAULT_MAX_CONNECTIONS = 50
+#: Of `PoolConfig`, under the names that redis-py has for them.
+FIELDS = {"max_connections": "max_size", "timeout": "acquire_timeout"}
 #: Seconds for the server to answer, beyond what a blocking command allows itself. Longer than any command should
 #: keep a server that does one thing at a time; short enough for a caller to notice that it has gone silent.
 SOCKET_TIMEOUT = 5.0
@@ -50,11 +53,12 @@ class RedisConnectionPool(RedisPyPool):
         connection_class: type[AbstractConnection] = Connection,
         max_connections: int | None = None,
         *,
-        timeout: float | None = None,
+        timeout: float | None = CONFIGURED,
         config: PoolConfig | None = None,
         name: str | None = None,
         **connection_kwargs: Any,
     ) -> None:
+        ensure_unshared(type(self).__name__, config)
         config = _sized(config, max_connections, timeout)
         #: Those that are open, and the leases of those that redis-py has.
         self._open: dict[BookkeepingConnection, None] = {}
@@ -166,8 +170,15 @@ class RedisConnectionPool(RedisPyPool):
             connection.abort()
             raise
         connection.retry = retry
+        self._loop, connection.on_let_go = asyncio.get_running_loop(), self._let_go
         self._open[connection] = None
         return connection
+
+    def _let_go(self, connection: BookkeepingConnection) -> None:
+        """By a `PubSub` that gives it back in this very turn, or never: dropped, at any moment, in any thread."""
+        if not self._loop.is_closed():
+            # Then the lease is dropped as well, which warns, and closes the connection.
+            self._loop.call_soon_threadsafe(self._leases.pop, connection, None)
 
     def _is_fatal(self, error: BaseException) -> bool:
         return is_fatal(error) or (self._is_opening and is_unreachable(error))
@@ -205,18 +216,20 @@ class RedisConnectionPool(RedisPyPool):
 
 
 def _sized(config: PoolConfig | None, max_connections: int | None, timeout: float | None) -> PoolConfig:
-    if config is None:
-        size = DEFAULT_MAX_CONNECTIONS if max_connections is None else max_connections
-        config = PoolConfig(max_size=size)
-        return config if timeout is None else replace(config, acquire_timeout=timeout)
-    same = (("max_connections", max_connections, "max_size"), ("timeout", timeout, "acquire_timeout"))
-    for here, value, there in same:
-        if value not in (None, getattr(config, there)):
+    given: dict[str, Any] = {} if max_connections is None else {"max_connections": max_connections}
+    if timeout is not CONFIGURED:
+        given["timeout"] = timeout
+    for name, value in given.items():
+        field = FIELDS[name]
+        if config is None:
+            ensure_allowed(name, value, field)
+        elif value != getattr(config, field):
             raise PoolConfigError(
-                f"{here}={value!r} is not allowed with config.{there}={getattr(config, there)}: "
+                f"{name}={value!r} is not allowed with config.{field}={getattr(config, field)}: "
                 "they mean the same; give one of them"
             )
-    return config
+    fields: dict[str, Any] = {FIELDS[name]: value for name, value in given.items()}
+    return config or PoolConfig(**{"max_size": DEFAULT_MAX_CONNECTIONS, **fields})
 
 
 def _defaults(connection_class: type[AbstractConnection], config: PoolConfig) -> dict[str, Any]:

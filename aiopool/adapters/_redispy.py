@@ -23,6 +23,8 @@ try:
     from redis._parsers.hiredis import NOT_ENOUGH_DATA as NOT_ENOUGH_DATA
     from redis.asyncio.client import Pipeline as Pipeline
     from redis.asyncio.connection import AbstractConnection as AbstractConnection
+    from redis.asyncio.connection import SSLConnection as SSLConnection
+    from redis.asyncio.connection import UnixDomainSocketConnection as UnixDomainSocketConnection
     from redis.asyncio.retry import Retry as Retry
     from redis.backoff import ExponentialWithJitterBackoff as ExponentialWithJitterBackoff
     from redis.backoff import NoBackoff as NoBackoff
@@ -57,6 +59,8 @@ class BookkeepingConnection(AbstractConnection):
     def __init__(self, **kwargs: Any) -> None:
         #: Why it must not connect again, once the pool has closed it.
         self.parting: Callable[[], PoolError] | None = None
+        #: Told when a `PubSub` lets go of it.
+        self.on_let_go: Callable[[BookkeepingConnection], object] = lambda connection: None
         self._packed = 0
         self._packed_special: list[tuple[Any, ...]] = []
         self._alarm = Alarm(self._ring)
@@ -198,6 +202,11 @@ class BookkeepingConnection(AbstractConnection):
     async def disconnect(self, *args: Any, **kwargs: Any) -> None:
         self._forget()
         await super().disconnect(*args, **kwargs)
+
+    def deregister_connect_callback(self, callback: Any) -> None:
+        """The first thing that a `PubSub` does when it is closed, and all that it does when it is dropped."""
+        super().deregister_connect_callback(callback)  # type: ignore[no-untyped-call]
+        self.on_let_go(self)
 
     def pack_command(self, *args: Any) -> list[bytes]:
         words = effects.shared_name(args[0])

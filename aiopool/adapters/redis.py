@@ -7,11 +7,19 @@ that builds its clients itself.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 from aiopool.adapters import complaint
+from aiopool.adapters._given import ensure_unshared
 from aiopool.adapters._redis_pool import RedisConnectionPool
-from aiopool.adapters._redispy import BookkeepingConnection, Client
+from aiopool.adapters._redispy import (
+    BookkeepingConnection,
+    Client,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from aiopool.adapters.face import PoolFace
 from aiopool.config import PoolConfig
 from aiopool.errors import PoolConfigError
@@ -49,16 +57,17 @@ class RedisPool(PoolFace[BookkeepingConnection]):
         batching: bool = False,
         **connection_kwargs: Any,
     ) -> None:
+        ensure_unshared("RedisPool", config)
         settings: dict[str, Any] = {
             "decode_responses": True,
             "db": db,
             "password": password,
-            **connection_kwargs,
+            **(_placed(host, port, **connection_kwargs) if url is None else connection_kwargs),
             "max_connections": max_connections,
             "config": config,
             "name": name,
         }
-        self._connections = _connections(url, {"host": host, "port": port} if url is None else {}, settings)
+        self._connections = _connections(url, settings)
         self.pool = self._connections.pool
         if batching:
             from aiopool.adapters._redis_client import BatchingClient
@@ -84,8 +93,10 @@ class RedisPool(PoolFace[BookkeepingConnection]):
         """The value, or None."""
         return await self._execute("GET", key)
 
-    async def set(self, key: str, value: Any, ttl: float | None = None) -> bool:
+    async def set(self, key: str, value: Any, ttl: float | timedelta | None = None) -> bool:
         """Set a value, to vanish after `ttl` seconds if that is given."""
+        if isinstance(ttl, timedelta):
+            ttl = ttl.total_seconds()
         if ttl is None:
             return bool(await self._execute("SET", key, value))
         if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0.001 <= ttl < float("inf"):
@@ -97,16 +108,31 @@ class RedisPool(PoolFace[BookkeepingConnection]):
         return int(await self.client.delete(*keys)) if keys else 0
 
 
-def _connections(url: str | None, place: dict[str, Any], settings: dict[str, Any]) -> RedisConnectionPool:
+def _placed(
+    host: str, port: int, *, ssl: bool = False, unix_socket_path: str | None = None, **settings: Any
+) -> dict[str, Any]:
+    """In the words of redis-py's connections, which are not all those of its client."""
+    if unix_socket_path is not None:
+        settings["path"] = unix_socket_path
+    if "path" in settings:
+        return {"connection_class": UnixDomainSocketConnection, **settings}
+    return {"connection_class": SSLConnection if ssl else Connection, "host": host, "port": port, **settings}
+
+
+def _connections(url: str | None, settings: dict[str, Any]) -> RedisConnectionPool:
     try:
-        connections = RedisConnectionPool(**place, **settings) if url is None else _from_url(url, settings)
+        connections = RedisConnectionPool(**settings) if url is None else _from_url(url, settings)
         connections.make_connection()  # type: ignore[no-untyped-call]
         return connections
     except TypeError as exc:
         # A keyword that redis-py does not know, told now rather than at the first use. Unless it is from the URL:
         # what follows a question mark in a password would be one.
-        if url is None or complaint(exc, url):
-            raise
+        told = complaint(exc, url)
+    if url is None or told:
+        raise TypeError(
+            f"RedisPool was given a keyword that redis-py refuses{told}: it takes those of redis-py's connections; "
+            "ssl=True beside a URL is rediss:// in it, and the pool's own settings go into PoolConfig"
+        )
     raise _refused("")
 
 

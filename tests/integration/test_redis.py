@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import itertools
 import random
@@ -10,6 +11,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 import redis.backoff
+from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from aiopool import embedded
@@ -45,8 +48,9 @@ async def test_what_is_set_can_be_read_and_deleted(cache: RedisPool) -> None:
 
 
 async def test_a_ttl_is_in_seconds_and_may_have_a_fraction(cache: RedisPool) -> None:
-    await cache.set("key", "value", ttl=60)
-    assert 59 <= await cache.client.ttl("key") <= 60
+    for ttl in (60, timedelta(minutes=1)):
+        await cache.set("key", "value", ttl=ttl)
+        assert 59 <= await cache.client.ttl("key") <= 60
     await cache.set("key", "value")
     assert await cache.client.ttl("key") == -1
     await cache.set("key", "value", ttl=0.05)
@@ -55,7 +59,7 @@ async def test_a_ttl_is_in_seconds_and_may_have_a_fraction(cache: RedisPool) -> 
     assert await cache.get("key") is None
 
 
-@pytest.mark.parametrize("ttl", [0, -1, 0.0001, float("nan"), float("inf"), True, "60"])
+@pytest.mark.parametrize("ttl", [0, -1, 0.0001, timedelta(0), float("nan"), float("inf"), True, "60"])
 async def test_a_ttl_that_would_mean_nothing_is_refused(cache: RedisPool, ttl: Any) -> None:
     with pytest.raises(ValueError, match="ttl="):
         await cache.set("key", "value", ttl=ttl)
@@ -366,6 +370,20 @@ async def test_scripts_are_loaded_once_and_run(cache: RedisPool) -> None:
         assert await pipe.execute() == [11]
 
 
+async def test_a_subscriber_that_is_dropped_warns_and_its_connection_is_closed(
+    redis_server: embedded.RedisServer,
+) -> None:
+    async with RedisPool(redis_server.url, max_connections=1) as cache:
+        pubsub = cache.client.pubsub()
+        await pubsub.subscribe("news")
+        assert cache.stats()["in_use"] == 1
+        del pubsub
+        gc.collect()
+        with pytest.warns(ResourceWarning, match=f"{cache.name}.*dropped"):
+            assert await cache.get("key") is None
+        assert cache.stats()["closed_by"]["lost"] == 1
+
+
 async def test_streams_are_read_by_a_group_that_blocks(cache: RedisPool) -> None:
     await cache.client.xgroup_create("jobs", "workers", mkstream=True)
     reading = asyncio.create_task(cache.client.xreadgroup("workers", "me", {"jobs": ">"}, block=2000))
@@ -396,9 +414,12 @@ async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
     async with (
         embedded.redis(private=True, settings={"unixsocket": str(path)}),
         RedisPool(f"unix://{path}?db=2", max_connections=2) as cache,
+        RedisPool(unix_socket_path=str(path), db=2, max_connections=2) as as_of_redis_py,
+        RedisPool(path=str(path), connection_class=UnixDomainSocketConnection, db=2, max_connections=2) as same,
     ):
         await cache.set("key", "value")
         assert (await cache.client.client_info())["db"] == 2
+        assert await as_of_redis_py.get("key") == await same.get("key") == "value"
 
 
 async def test_credentials_come_from_a_provider_at_each_opening(redis_server: embedded.RedisServer) -> None:

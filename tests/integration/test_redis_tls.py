@@ -60,6 +60,8 @@ async def test_tls_works_as_well(front: Front) -> None:
                     await cache.client.echo("a stranger's")
             assert await cache.client.echo(f"mine {i}") == f"mine {i}"
         assert cache.stats()["closed"] == 0
+    async with RedisPool(host="localhost", port=front.port, ssl=True, ssl_ca_certs=front.ca_file) as as_of_redis_py:
+        assert await as_of_redis_py.client.ping()
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["unknown authority", "wrong name"])
