@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -11,6 +12,8 @@ from typing import Any
 
 #: Greater ones are rounded by the many readers of JSON that have floating-point numbers only (RFC 8259, 6).
 GREATEST_EXACT = 2**53
+#: Only an escape can be half of a pair.
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 #: Deeper values become text: what comes after us, clients included, may refuse to follow.
 DEEPEST = 64
 
@@ -63,8 +66,13 @@ def loads(text: str) -> Any:
             for child in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
         ]
         if not level:
-            return value
+            return whole(value, text)
     raise ValueError("is nested too deep")
+
+
+def whole(value: Any, text: str) -> Any:
+    """What was read from that text, with `?` for each half of a surrogate pair: no client could be sent one."""
+    return json.loads(dumps(value).encode(errors="replace")) if _HALF.search(text) else value
 
 
 def _float(text: str) -> float | str:

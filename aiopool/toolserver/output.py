@@ -8,7 +8,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from aiopool.telling import ToolFailure
-from aiopool.toolserver._json import dumps, plain
+from aiopool.toolserver._json import dumps, plain, whole
 
 
 def as_text(value: Any) -> str:
@@ -21,7 +21,7 @@ def as_object(text: str) -> Mapping[str, Any] | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        found = json.loads(text, parse_constant=_refuse)
+        found = whole(json.loads(text, parse_constant=_refuse), text)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

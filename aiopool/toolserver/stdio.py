@@ -7,12 +7,11 @@ Here it is one that nobody waits for, and it is told when the client is gone, in
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 import anyio
@@ -20,28 +19,23 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from mcp.types import (
     INTERNAL_ERROR,
-    INVALID_REQUEST,
-    PARSE_ERROR,
     ErrorData,
     JSONRPCError,
     JSONRPCMessage,
     JSONRPCNotification,
     JSONRPCRequest,
     RequestId,
-    jsonrpc_message_adapter,
 )
 
+from aiopool.toolserver._jsonrpc import NoMessage, TooLong, read_lines, read_message
 from aiopool.toolserver.server import ToolServer
 
 logger = logging.getLogger("aiopool")
 
-#: As much as the SDK takes over HTTP, in bytes; a message is a line.
-MAX_MESSAGE = 4 * 1024 * 1024
 #: Requests that are read and not answered yet; with so many, no more is read until the client takes its answers.
 MAX_ASKED = 2000
 #: How long the last answers may take to be written, in seconds, to a client that is gone or does not read.
 WRITE_TIMEOUT = 1.0
-_CHUNK = 64 * 1024
 
 
 class Wire:
@@ -109,13 +103,11 @@ class Wire:
     ) -> None:
         """Runs in a thread of its own; reads no faster than the messages are taken."""
 
-        async def take(line: bytes | None) -> None:
+        async def take(line: bytes | TooLong) -> None:
             try:
-                if line is None:
-                    raise ValueError("too long")
-                message = jsonrpc_message_adapter.validate_json(line, by_name=False)
-            except ValueError:
-                await write.send(SessionMessage(_refusal(line)))
+                message = read_message(line)
+            except NoMessage as exc:
+                await write.send(SessionMessage(exc.answer))
             else:
                 await self._has_room.wait()
                 self._note(message)
@@ -123,7 +115,7 @@ class Wire:
 
         # RuntimeError: the loop is closed. The others: the server has ended.
         with suppress(RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError):
-            for line in _lines(self._in):
+            for line in read_lines(self._in):
                 asyncio.run_coroutine_threadsafe(take(line), loop).result()
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(gone.set)
@@ -161,46 +153,6 @@ def _as_line(message: JSONRPCMessage) -> bytes:
     return f"{text}\n".encode()
 
 
-def _lines(descriptor: int) -> Iterator[bytes | None]:
-    """The lines that are not empty; None for one that is too long, of which no more is kept than is needed."""
-    parts: list[bytes] = []
-    size = 0
-    while chunk := _read(descriptor):
-        *ends, rest = chunk.split(b"\n")
-        for end in ends:
-            line = b"".join((*parts, end)) if size + len(end) <= MAX_MESSAGE else None
-            parts, size = [], 0
-            if line is None or line.strip():
-                yield line
-        size += len(rest)
-        if size > MAX_MESSAGE:
-            parts = []
-        elif rest:
-            parts.append(rest)
-    if parts:
-        yield b"".join(parts)
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, _CHUNK)
-    except OSError:
-        return b""
-
-
 def _write(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def _refusal(line: bytes | None) -> JSONRPCError:
-    """Of what is no message; with its id, if it has one, for somebody may wait for the answer."""
-    try:
-        data = json.loads(line or b"")
-    except (ValueError, RecursionError):
-        error = ErrorData(code=PARSE_ERROR, message="Parse error: not one JSON-RPC message a line")
-        return JSONRPCError(jsonrpc="2.0", id=None, error=error)
-    number = data.get("id") if isinstance(data, dict) else None
-    error = ErrorData(code=INVALID_REQUEST, message="Invalid request: not a JSON-RPC message")
-    is_number = isinstance(number, str | int) and not isinstance(number, bool)
-    return JSONRPCError(jsonrpc="2.0", id=number if is_number else None, error=error)

@@ -40,6 +40,8 @@ async def shout():
     print("this is no protocol")
     sys.stdout.write("nor is this")
     return sys.stdin.read()
+async def half():
+    return r'{"a": "\\ud800"}'
 """
 
 
@@ -85,17 +87,21 @@ async def test_at_the_end_of_input_calls_are_answered_and_the_status_is_0(
     postgres: embedded.PostgresServer, tmp_path: Path
 ) -> None:
     (tmp_path / "rude.py").write_text(RUDE)
-    text = TOOLS + "  - {{name: shout, description: \"Half \\ud800\", python: 'rude:shout'}}\n"
+    text = TOOLS + "  - {{name: shout, python: 'rude:shout'}}\n  - {{name: half, python: 'rude:half'}}\n"
     process = start(write_tools(tmp_path, "eof", text=text), postgres.dsn, **PIPES)
     # What is no message is answered, and does no harm.
-    garbage = "{\n\n  \nnull\n" + "x" * 5_000_000 + "\n\x00\n" + '{"jsonrpc":"2.0","method":"no/such"}\n'
+    garbage = (
+        "{\n\n  \nnull\n"
+        + "x" * 5_000_000
+        + "\n\x00\n"
+        + lines(call(10, "x" * 5_000_000))
+        + '{"jsonrpc":"2.0","method":"no/such"}\n'
+    )
     requests = (
         lines(*HANDSHAKE)
         + garbage
         + '{"jsonrpc":"2.0","id":9,"method":"tools/call","params":5}\n'
-        + lines(
-            call(1, "shout"), call(2, "nap", seconds=0.5), {"id": 3, "method": "?"}, {"id": 4, "method": "tools/list"}
-        )
+        + lines(call(1, "shout"), call(2, "nap", seconds=0.5), {"id": 3, "method": "?"}, call(4, "half"))
     )
     out, err = await asyncio.to_thread(process.communicate, requests, 30)
     assert process.returncode == 0
@@ -103,8 +109,9 @@ async def test_at_the_end_of_input_calls_are_answered_and_the_status_is_0(
     assert not answered[1]["result"].get("isError"), answered[1]
     assert answered[2]["result"]["structuredContent"]["row_count"] == 1
     assert answered[3]["error"]["code"] == -32601
-    assert answered[4]["error"]["code"] == -32603, "half a surrogate pair has no form in JSON"
+    assert answered[4]["result"]["structuredContent"] == {"a": "?"}, "half a surrogate pair cannot be sent"
     assert answered[9]["error"]["code"] == -32600, "somebody waits for this answer"
+    assert "longer than 4194304 bytes" in answered[10]["error"]["message"]
     assert answered[None]["error"]["code"] == -32700  # type: ignore[index]
     assert "this is no protocol" in err
     assert "Traceback" not in err

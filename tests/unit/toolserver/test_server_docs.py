@@ -7,13 +7,13 @@ from pathlib import Path
 from mcp.server.streamable_http_manager import DEFAULT_MAX_SESSIONS, DEFAULT_SESSION_IDLE_TIMEOUT
 from mcp.server.transport_security import DEFAULT_MAX_REQUEST_BODY_SIZE
 
-from aiopool.toolserver import current, readiness, server, serving, stdio, webserver
+from aiopool.toolserver import _jsonrpc, current, readiness, server, serving, webserver
 
 PAGE = " ".join((Path(__file__).resolve().parents[3] / "docs" / "mcp" / "tool-server.md").read_text("utf-8").split())
 
 
 def test_the_bounds_on_the_page_are_those_of_the_code():
-    assert DEFAULT_MAX_REQUEST_BODY_SIZE == stdio.MAX_MESSAGE == 4 * 1024 * 1024
+    assert DEFAULT_MAX_REQUEST_BODY_SIZE == _jsonrpc.MAX_MESSAGE == 4 * 1024 * 1024
     minutes = DEFAULT_SESSION_IDLE_TIMEOUT // 60
     assert (
         f"Bounds: 4 MiB for a request, {server.MAX_CALLS:,} calls under way at once, {webserver.MAX_CONNECTIONS} "
