@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import re
 import zlib
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -24,6 +23,7 @@ from aiopool.telling import ToolFailure
 from aiopool.toolserver._http_extract import follow
 from aiopool.toolserver._http_url import is_named_privately
 from aiopool.toolserver._json import dumps, loads
+from aiopool.toolserver.http import NOT_IN_A_HEADER
 from aiopool.toolserver.template import Template
 from aiopool.toolserver.tool import MAX_BYTES, Result
 
@@ -38,7 +38,6 @@ AROUND = 500
 #: What is told of the body of an answer that is an error, in characters.
 EXCERPT = 2000
 
-_NOT_IN_A_HEADER = re.compile(r"[^\x20-\x7e]")
 _NOT_FOR_TEXTS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined"})
 _PORTS = {"http": 80, "https": 443}
 
@@ -175,7 +174,7 @@ def _headers(templates: Mapping[str, Template], arguments: Mapping[str, Any]) ->
         if template.whole is not None and arguments.get(template.whole) is None:
             continue
         value = template.render(arguments).strip(" ")
-        if _NOT_IN_A_HEADER.search(value):
+        if NOT_IN_A_HEADER.search(value):
             raise ToolFailure(
                 f"argument {', '.join(sorted(template.names))} is sent in the header {name}, which holds visible ASCII "
                 "characters and spaces only"

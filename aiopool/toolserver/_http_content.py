@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from aiopool.telling import ToolFailure
-from aiopool.toolserver._json import loads
+from aiopool.toolserver._json import loads, refuse
 from aiopool.toolserver.template import Template
 
 JSON = "application/json"
 #: A string of JSON, or a placeholder outside of one.
 _STRING_OR_HOLE = re.compile(r'"(?:[^"\\]|\\.)*"|\{\{\s*[A-Za-z_][\w.-]*\s*\}\}', re.ASCII | re.DOTALL)
 _HOLE = "\0hole"
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class JsonContent:
         if isinstance(self.tree, Hole) and isinstance(text := arguments.get(self.tree.name), str):
             # The whole body in one argument: who writes that writes JSON.
             try:
-                loads(text)
+                loads(text, refuse)
             except ValueError:
                 raise ToolFailure(f"argument {self.tree.name} is the body of the request, and must be JSON") from None
             return text.encode()
@@ -54,23 +55,21 @@ class JsonContent:
 
 @dataclass(frozen=True)
 class TextContent:
-    """Anything else, its values escaped as its type wants it: forms and XML; other text takes them as they are."""
+    """Anything else, its values escaped as its type wants it."""
 
     template: Template
     media_type: str
+    #: Raises `ValueError` for what cannot be one.
+    as_value: Callable[[str], str]
 
     def templates(self) -> Iterator[Template]:
         yield self.template
 
     def render(self, arguments: Mapping[str, Any]) -> bytes:
-        kind = self.media_type.partition(";")[0].strip().lower()
-        if self.template.whole is not None:
-            return self.template.render(arguments).encode()
-        if kind == "application/x-www-form-urlencoded":
-            return self.template.render(arguments, lambda value: quote(value, safe="")).encode()
-        if kind.endswith(("/xml", "+xml", "/html")):
-            return self.template.render(arguments, _escaped).encode()
-        return self.template.render(arguments).encode()
+        try:
+            return self.template.render(arguments, self.as_value).encode()
+        except ValueError as exc:
+            raise ToolFailure(f"argument {', '.join(sorted(self.template.names))} {exc}") from None
 
 
 Content = JsonContent | TextContent
@@ -89,13 +88,20 @@ def of_body(text: str, media_type: str | None) -> Content:
     is_json = media_type is None or re.search(r"[/+]json\b", media_type, re.IGNORECASE)
     if not is_json:
         assert media_type is not None
-        return TextContent(Template(text), media_type)
+        template = Template(text)
+        as_value = str if template.whole is not None or not template.names else _escaping(media_type)
+        if as_value is None:
+            raise ValueError(
+                "cannot have placeholders in a text of this type, where a value could be more than that: write `json:`, a "
+                "form (application/x-www-form-urlencoded), XML or text/plain, or one placeholder as the whole body"
+            )
+        return TextContent(template, media_type, as_value)
     marked = _STRING_OR_HOLE.sub(
         lambda match: match[0] if match[0].startswith('"') else json.dumps({_HOLE: match[0]}), text
     )
     try:
-        tree = json.loads(marked)
-    except (ValueError, RecursionError):
+        tree = loads(marked, refuse)
+    except ValueError:
         raise ValueError(
             "is no JSON, which it must be unless `headers` has another Content-Type, such as text/plain"
         ) from None
@@ -151,5 +157,17 @@ def _filled(tree: Any, arguments: Mapping[str, Any]) -> Any:
     return tree
 
 
+def _escaping(media_type: str) -> Callable[[str], str] | None:
+    """What makes any text a value in a body of that type; None if nobody knows."""
+    kind = media_type.partition(";")[0].strip().lower()
+    if kind == "application/x-www-form-urlencoded":
+        return lambda value: quote(value, safe="")
+    if kind.endswith(("/xml", "+xml", "/html")):
+        return _escaped
+    return str if kind == "text/plain" else None
+
+
 def _escaped(value: str) -> str:
+    if _NOT_IN_XML.search(value):
+        raise ValueError("holds a control character, which XML has no form for")
     return escape(value, {'"': "&quot;", "'": "&apos;"})

@@ -28,7 +28,7 @@ class Url:
             raise ValueError("has a #, and what follows it is never sent; leave it out, or write it as %23")
         path, _, own_query = rest.partition("?")
         self._segments = [Template(segment) for segment in path.split("/")]
-        self._own_query = Template(own_query)
+        self._own_query = [_split_pair(pair) for pair in own_query.split("&")]
         self._query = dict(query)
 
     @property
@@ -38,24 +38,26 @@ class Url:
 
     def templates(self) -> Iterator[Template]:
         yield from self._segments
-        yield self._own_query
+        yield from (template for _, template in self._own_query)
         for value in self._query.values():
             yield from value if isinstance(value, list) else [value]
 
     def render(self, arguments: Mapping[str, Any]) -> str:
         path = "/".join(_segment(segment, arguments) for segment in self._segments)
-        queries = [self._own_query.render(arguments, _quoted), *self._pairs(arguments)]
-        query = "&".join(each for each in queries if each)
+        query = "&".join(pair for pair in self._pairs(arguments) if pair)
         return f"{self.origin}{path}{f'?{query}' if query else ''}"
 
     def _pairs(self, arguments: Mapping[str, Any]) -> Iterator[str]:
         """A parameter whose argument was not given is left out; a list gives one for each item."""
+        for before, template in self._own_query:
+            if template.whole is None:  # encoded by the author, but for the values
+                yield before + template.render(arguments, _quoted)
+            else:
+                yield from (before + item for item in _items(arguments.get(template.whole)))
         for key, value in self._query.items():
             for template in value if isinstance(value, list) else [value]:
                 given = arguments.get(template.whole) if template.whole is not None else template.render(arguments)
-                for item in given if isinstance(given, list) else [given]:
-                    if item is not None:
-                        yield f"{_quoted(key)}={_quoted(as_text(item))}"
+                yield from (f"{_quoted(key)}={item}" for item in _items(given))
 
 
 def is_named_privately(host: str) -> bool:
@@ -91,6 +93,16 @@ def _split(text: str) -> tuple[str, str]:
     if not is_right or _CONTROL.search(origin) or "\\" in origin:
         raise ValueError("has a host or port that cannot be read; write it as https://host:port/path")
     return origin, match["rest"] if match["rest"].startswith("/") else f"/{match['rest']}"
+
+
+def _split_pair(pair: str) -> tuple[str, Template]:
+    """What stands before the value, and the value; all of it as a value if the name has a placeholder."""
+    name, sign, value = pair.partition("=")
+    return ("", Template(pair)) if "{{" in name else (name + sign, Template(value))
+
+
+def _items(given: Any) -> list[str]:
+    return [_quoted(as_text(item)) for item in (given if isinstance(given, list) else [given]) if item is not None]
 
 
 def _quoted(value: str) -> str:

@@ -52,10 +52,17 @@ def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def loads(text: str) -> Any:
-    """What a text of JSON says, as far as JSON can say it again; `ValueError` if it is none, or nested too deep."""
+def loads(text: str, unknown: Callable[[str], Any] = str) -> Any:
+    """What a text of JSON says, as far as JSON can say it again; `ValueError` if it is none, or nested too deep.
+
+    `unknown` says what becomes of NaN, Infinity and numbers beyond all bounds.
+    """
+
+    def read(number: str) -> Any:
+        return value if math.isfinite(value := float(number)) else unknown(number)
+
     try:
-        value = json.loads(text, parse_float=_float, parse_constant=str)
+        value = json.loads(text, parse_float=read, parse_constant=unknown)
     except RecursionError:
         raise ValueError("is nested too deep") from None
     level = [value]
@@ -66,18 +73,14 @@ def loads(text: str) -> Any:
             for child in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
         ]
         if not level:
-            return whole(value, text)
+            # With `?` for each half of a surrogate pair: no client could be sent one.
+            return json.loads(dumps(value).encode(errors="replace")) if _HALF.search(text) else value
     raise ValueError("is nested too deep")
 
 
-def whole(value: Any, text: str) -> Any:
-    """What was read from that text, with `?` for each half of a surrogate pair: no client could be sent one."""
-    return json.loads(dumps(value).encode(errors="replace")) if _HALF.search(text) else value
-
-
-def _float(text: str) -> float | str:
-    number = float(text)
-    return number if math.isfinite(number) else text
+def refuse(number: str) -> Any:
+    """Raises `ValueError`."""
+    raise ValueError(f"{number} is no number of JSON")
 
 
 def duration(value: timedelta) -> str:

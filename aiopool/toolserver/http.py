@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ TOOL_KEYS: Mapping[str, ValueType] = {}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+NOT_IN_A_HEADER = re.compile(r"[^\x20-\x7e]")
 #: They say how the message is sent, which is not for a file to say.
 _OWN_HEADERS = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "accept-encoding"}
@@ -58,6 +60,8 @@ def _json(value: Any) -> Any:
         return [_json(item) for item in value]
     if value is not None and not isinstance(value, (str, bool, int, float)):
         raise ValueError
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
     return value
 
 
@@ -73,7 +77,7 @@ _KEYS: Mapping[str, ValueType] = {
     "query": ValueType("a table of texts, numbers, or lists of them", _query),
     "headers": TABLE,
     "body": TEXT,
-    "json": ValueType("what JSON can hold (put dates into quotes)", _json),
+    "json": ValueType("what JSON can hold (put dates, .nan and .inf into quotes)", _json),
     "timeout": SECONDS,
     "extract": TEXT,
     "extract_json": TEXT,
@@ -176,6 +180,8 @@ def _headers(section: Section, values: Mapping[str, Any]) -> dict[str, Template]
             section.refuse("is set by the client itself; leave it out", "headers", name)
         elif name.lower() in ("host", "content-type") and template.names:
             section.refuse("cannot have a placeholder: the file says it", "headers", name)
+        elif NOT_IN_A_HEADER.search(template.render({})):
+            section.refuse("holds a line break, or what is not visible ASCII, which no header can", "headers", name)
     return headers
 
 

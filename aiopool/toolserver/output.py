@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from aiopool.telling import ToolFailure
-from aiopool.toolserver._json import dumps, plain, whole
+from aiopool.toolserver._json import dumps, loads, plain, refuse
 
 
 def as_text(value: Any) -> str:
@@ -21,8 +20,8 @@ def as_object(text: str) -> Mapping[str, Any] | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        found = whole(json.loads(text, parse_constant=_refuse), text)
-    except (ValueError, RecursionError):
+        found = loads(text, refuse)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 
@@ -40,7 +39,3 @@ def _other(value: Any) -> Any:
             f"the tool's code returned a {name}, which JSON has no form for; let it return dicts and lists"
         )
     return str(value)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

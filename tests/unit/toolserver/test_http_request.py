@@ -82,6 +82,12 @@ REFUSED = [
     ({"body": '{"a": "{{idd}}"}'}, "body: {{idd}} is no parameter"),
     ({"json": {"a": ["{{idd}}"]}}, "json: {{idd}} is no parameter"),
     ({"json": {"{{idd}}": 1}}, "json: {{idd}} is no parameter"),
+    ({"headers": {"A": "b\r\nC: d"}}, "headers.A: holds a line break, or what is not visible ASCII"),
+    ({"headers": {"A": "{{id}}\n"}}, "headers.A: holds a line break"),
+    ({"headers": {"Content-Type": "text/pläin"}, "body": "a"}, "headers.Content-Type: holds a line break, or what"),
+    ({"json": {"a": [float("nan")]}}, "json: must be what JSON can hold (put dates, .nan and .inf into quotes)"),
+    ({"body": '{"a": NaN}'}, "body: is no JSON"),
+    ({"body": '{"a": 1e999}'}, "body: is no JSON"),
     ({"json": {"a": 1}, "body": "1"}, "json: says what is sent, as `body` does"),
     ({"extract": "a..b"}, "extract: cannot be read at character 2"),
     ({"extract": "$.a"}, "must begin with the name of a key"),
@@ -135,6 +141,11 @@ def test_arguments_are_encoded_where_they_stand() -> None:
 def test_a_parameter_without_an_argument_is_left_out_and_a_list_gives_several() -> None:
     query = {"id": "{{id}}", "tag": "{{tags}}", "two": ["{{n}}", "b"]}
     assert url_of(f"{API}/", query) == f"{API}/?two=b"
+    assert url_of(f"{API}/?a=%20&flag&id={{{{id}}}}&tag={{{{ tags }}}}&m=_{{{{n}}}}") == f"{API}/?a=%20&flag&m=_"
+    assert (
+        url_of(f"{API}/?id={{{{id}}}}&tag={{{{tags}}}}&a", id="b&c", tags=[1, "2"]) == f"{API}/?id=b%26c&tag=1&tag=2&a"
+    )
+    assert url_of(f"{API}/?{{{{id}}}}=1&{{{{n}}}}", id="a=b") == f"{API}/?a%3Db=1"
     assert url_of(f"{API}/", query, id="", tags=["a", 1], n=0) == f"{API}/?id=&tag=a&tag=1&two=0&two=b"
 
 
@@ -216,8 +227,9 @@ def test_under_json_a_text_that_is_one_placeholder_is_a_value() -> None:
 def test_a_body_that_is_one_placeholder_is_sent_as_it_is_if_it_is_json() -> None:
     assert sent({"id": '{"a":  1}'}, body="{{id}}") == '{"a":  1}'
     assert sent({"about": {"a": 1}}, body="{{about}}") == '{"a": 1}'
-    with pytest.raises(ToolFailure, match="argument id is the body of the request, and must be JSON"):
-        sent({"id": "{"}, body="{{id}}")
+    for text in ("{", "NaN", "[-Infinity]", ""):
+        with pytest.raises(ToolFailure, match="argument id is the body of the request, and must be JSON"):
+            sent({"id": text}, body="{{id}}")
 
 
 def test_forms_and_xml_are_escaped_as_they_need_it() -> None:
@@ -228,6 +240,23 @@ def test_forms_and_xml_are_escaped_as_they_need_it() -> None:
         "<a>&lt;/a&gt;&lt;b c=&apos;d&apos;&gt;</a>"
     )
     assert sent({"id": "a"}, body="hello {{id}}", headers={"Content-Type": "text/plain"}) == "hello a"
+
+
+@pytest.mark.parametrize(
+    "media_type", ["multipart/form-data; boundary=B", "application/yaml", "application/graphql", "application/x-ndjson"]
+)
+def test_a_body_in_which_nobody_can_escape_takes_no_placeholders(media_type: str) -> None:
+    headers = {"Content-Type": media_type}
+    assert "body: cannot have placeholders in a text of this type" in problem(body="a: {{id}}", headers=headers)
+    assert sent({"id": "a"}, body="a: b", headers=headers) == "a: b"
+    assert sent({"id": "a: b"}, body="{{id}}", headers=headers) == "a: b"
+
+
+def test_xml_holds_no_control_characters() -> None:
+    for value in ("\0", "a\x1b", "\uffff"):
+        with pytest.raises(ToolFailure, match="argument id holds a control character, which XML has no form for"):
+            sent({"id": value}, body="<a>{{id}}</a>", headers={"Content-Type": "application/soap+xml"})
+    assert sent({"id": "a\t\nb"}, body="<a>{{id}}</a>", headers={"Content-Type": "text/xml"}) == "<a>a\t\nb</a>"
 
 
 def test_the_method_and_the_type_of_a_body_are_found() -> None:
