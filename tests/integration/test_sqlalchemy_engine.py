@@ -21,6 +21,7 @@ from aiopool import embedded
 from aiopool.adapters.engine import EnginePool
 from aiopool.config import PoolConfig
 from aiopool.errors import PoolConfigError, PoolTimeout, PoolUnavailable
+from aiopool.events import Closed
 
 ONE = sa.text("select 1")
 
@@ -41,8 +42,10 @@ async def engine_at(address: str, **keywords: Any) -> AsyncIterator[tuple[AsyncE
             yield engine, pool
             assert pool.stats()["in_use"] == 0
     finally:
+        assert isinstance(engine.pool, EnginePool)
+        core = engine.pool.pool
         await engine.dispose()
-    stats = pool.stats()
+    stats = core.stats()
     assert (stats["size"], stats["leaks"]) == (0, 0)
     assert stats["opened"] == stats["closed"]
 
@@ -190,21 +193,6 @@ async def test_a_connection_dropped_without_closing_frees_its_place(address: str
         await backend(engine)
 
 
-async def test_an_engine_goes_on_after_its_disposal(address: str) -> None:
-    async with engine_at(address, pool_size=2, max_overflow=0) as (engine, pool):
-        before = await backend(engine)
-        await engine.dispose()
-        assert pool.stats()["size"] == 0
-        assert engine.pool is not pool
-        assert await backend(engine) != before
-
-
-async def test_disposing_of_an_engine_that_was_never_used_opens_nothing(address: str) -> None:
-    async with engine_at(address) as (engine, pool):
-        await engine.dispose()
-        assert pool.stats()["opened"] == 0
-
-
 async def test_a_wrong_password_is_told_with_its_cause_and_never_shown() -> None:
     async with embedded.postgres() as server:
         address = sa.make_url(server.dsn).set(drivername="postgresql+asyncpg", username="nobody", password="hunter2")
@@ -226,8 +214,91 @@ async def test_a_wrong_password_is_told_with_its_cause_and_never_shown() -> None
         ({"pool_timeout": -1}, "acquire_timeout=-1 is not allowed"),
         ({"pool_size": 3, "config": PoolConfig()}, "pool_size=3 is not allowed with config="),
         ({"pool_pre_ping": True, "config": PoolConfig()}, "pool_pre_ping=True is not allowed with config="),
+        ({"config": PoolConfig(max_shares=2)}, "max_shares=2 is not allowed for EnginePool"),
+        ({"pool_use_lifo": False}, "pool_use_lifo=False is not allowed: what came back last is lent first"),
     ],
 )
 def test_sizes_that_contradict_are_refused(keywords: dict[str, Any], complaint: str) -> None:
     with pytest.raises(PoolConfigError, match=complaint):
         create_async_engine("postgresql+asyncpg://", poolclass=EnginePool, **keywords)
+
+
+async def test_what_came_back_last_is_lent_first(address: str) -> None:
+    async with engine_at(address, pool_use_lifo=True) as (engine, _):
+        async with engine.connect() as one, engine.connect() as other:
+            await one.execute(ONE)
+            last = (await other.execute(sa.text("select pg_backend_pid()"))).scalar_one()
+            await one.close()
+        assert await backend(engine) == last
+
+
+async def test_figures_are_those_of_sqlalchemys_pool(address: str) -> None:
+    async def figures(**keywords: Any) -> list[tuple[int, int, int, int]]:
+        engine = create_async_engine(address, pool_size=2, max_overflow=1, **keywords)
+        told = []
+
+        def tell() -> None:
+            pool: Any = engine.pool
+            told.append((pool.size(), pool.checkedin(), pool.checkedout(), pool.overflow()))
+
+        tell()
+        connections = [engine.connect() for _ in range(3)]
+        for connection in connections:
+            await connection.start()
+            tell()
+        for connection in connections[:2]:
+            await connection.close()
+            tell()
+        await connections[2].close()
+        pool: Any = engine.pool
+        if isinstance(pool, EnginePool):  # closes in the background
+            gone = asyncio.Event()
+            pool.pool.subscribe(lambda event: gone.set() if isinstance(event, Closed) else None)
+            await gone.wait()
+        tell()
+        await engine.dispose()
+        tell()
+        return told
+
+    assert await figures(poolclass=EnginePool) == await figures()
+
+
+def test_without_a_limit_for_idle_connections_all_are_kept() -> None:
+    pool: Any = create_async_engine("postgresql+asyncpg://", poolclass=EnginePool, config=PoolConfig(max_size=7)).pool
+    assert (pool.size(), pool.overflow()) == (7, -7)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"database": "nosuch"}, {"username": "nobody", "password": "hunter2"}], ids=["database", "password"]
+)
+async def test_what_opening_again_cannot_help_is_told_at_once(address: str, wrong: dict[str, str]) -> None:
+    url = sa.make_url(address).set(**wrong)
+    async with engine_at(url.render_as_string(False)) as (engine, pool):
+        with pytest.raises(PoolUnavailable):
+            await backend(engine)
+        assert pool.stats()["open_failures"] == 1
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # SQLAlchemy 2.0 leaves such a connection to its driver
+@pytest.mark.parametrize("is_sql", [False, True], ids=["in Python", "in SQL"])
+async def test_a_connect_listener_that_raises_is_told_at_once(address: str, is_sql: bool) -> None:
+    async with engine_at(address) as (engine, pool):
+
+        @sa.event.listens_for(engine.sync_engine, "connect")
+        def refuse(connection: Any, _: object) -> None:
+            if not is_sql:
+                raise RuntimeError("no tenant is set")
+            connection.cursor().execute("set role nosuch")
+
+        with pytest.raises(PoolUnavailable) as caught:
+            await backend(engine)
+        assert ("nosuch" if is_sql else "no tenant is set") in str(caught.value.__cause__)
+        assert pool.stats()["open_failures"] == 1
+
+
+async def test_a_server_that_is_away_is_tried_again(address: str) -> None:
+    url = sa.make_url(address).set(port=1).render_as_string(False)
+    async with engine_at(url, config=PoolConfig(min_size=0, unavailable_after=0.5)) as (engine, pool):
+        with pytest.raises(PoolUnavailable):
+            await backend(engine)
+        assert pool.stats()["open_failures"] > 1
