@@ -92,8 +92,8 @@ def of_body(text: str, media_type: str | None) -> Content:
         as_value = str if template.whole is not None or not template.names else _escaping(media_type)
         if as_value is None:
             raise ValueError(
-                "cannot have placeholders in a text of this type, where a value could be more than that: write `json:`, a "
-                "form (application/x-www-form-urlencoded), XML or text/plain, or one placeholder as the whole body"
+                "cannot have placeholders in a text of this type, where a value could be more than one: write `json:`, "
+                "a form (application/x-www-form-urlencoded), XML or text/plain, or one placeholder as the whole body"
             )
         return TextContent(template, media_type, as_value)
     marked = _STRING_OR_HOLE.sub(
