@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from aiopool.adapters._given import ensure_allowed
 from aiopool.errors import PoolConfigError
 from aiopool.pool import CONFIGURED
 from aiopool.telling import explain
@@ -34,7 +35,7 @@ def leased(
     manager: Manager, name: str, param: str, timeout: float | None, *, tell: bool
 ) -> Callable[[Handler[R]], Handler[R]]:
     """See `PoolManager.leased`."""
-    _refuse_name(name)
+    _refuse_settings(name, timeout)
 
     def decorate(handler: Handler[R]) -> Handler[R]:
         _refuse_handler(handler, name)
@@ -73,7 +74,7 @@ def dependency(
     manager: Manager, name: str, timeout: float | None, *, tell: bool
 ) -> Callable[[], AbstractAsyncContextManager[Any]]:
     """See `PoolManager.dependency`."""
-    _refuse_name(name)
+    _refuse_settings(name, timeout)
 
     async def lend() -> AsyncGenerator[Any, None]:
         try:
@@ -130,10 +131,12 @@ def lent(manager: Manager, name: str, timeout: float | None) -> AbstractAsyncCon
     )
 
 
-def _refuse_name(name: object) -> None:
+def _refuse_settings(name: object, timeout: float | None) -> None:
     if not isinstance(name, str):
         kind = "the handler itself" if callable(name) else type(name).__name__
         raise TypeError(f'the first argument is the name of a pool, not {kind}: write leased("database")')
+    if timeout is not CONFIGURED:
+        ensure_allowed("timeout", timeout, "acquire_timeout")
 
 
 def _refuse_handler(handler: Any, name: str) -> None:

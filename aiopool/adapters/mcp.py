@@ -15,6 +15,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from aiopool.adapters._given import ensure_allowed
 from aiopool.adapters._mcp_branch import SessionFactory
 from aiopool.adapters._mcp_branches import Branches
 from aiopool.adapters._mcp_errors import NotSent, says_lost, says_not_run
@@ -77,6 +78,11 @@ class MCPSessionPool:
         config: PoolConfig | None = None,
         name: str | None = None,
     ) -> None:
+        if not isinstance(servers, Mapping):
+            raise TypeError(
+                f"servers is a {type(servers).__name__}: it must be a mapping of names to factories, such as "
+                "{'files': stdio('python', 'server.py')}"
+            )
         if type(max_sessions) is not int or max_sessions < 1:
             raise PoolConfigError(f"max_sessions={max_sessions!r} is not allowed: it must be a whole number, 1 or more")
         self._branches = Branches(
@@ -125,6 +131,8 @@ class MCPSessionPool:
         or the session had ended before. If a session ends in the midst of the call and its client does not tell,
         `ConnectionError`; and `PoolClosed` if that is because the pool was closed.
         """
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
+            ensure_allowed("timeout", timeout, "acquire_timeout")
         until = None if timeout is None else asyncio.get_running_loop().time() + timeout
         try:
             return await self._call_once(server, function, identity, until)
@@ -224,6 +232,9 @@ class MCPSessionPool:
 
 
 def _config(config: PoolConfig | None, max_per_server: int | None, max_shares: int) -> PoolConfig:
+    if not isinstance(config, PoolConfig | None):
+        raise TypeError(f"config is a {type(config).__name__}: it must be a PoolConfig, or None for the defaults")
+    ensure_allowed("max_per_server", max_per_server, "max_size")
     if config is None:
         config = DEFAULTS if max_per_server is None else replace(DEFAULTS, max_size=max_per_server)
     if max_per_server not in (None, config.max_size):

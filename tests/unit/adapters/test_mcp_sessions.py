@@ -408,9 +408,24 @@ async def test_an_unknown_server_is_told_with_a_suggestion(make):
     ],
     ids=repr,
 )
-async def test_settings_that_can_not_be_are_refused(servers, settings):
-    with pytest.raises(PoolConfigError):
+async def test_settings_that_can_not_be_are_refused_under_their_own_names(servers, settings):
+    with pytest.raises(PoolConfigError, match=next(iter(settings))):
         MCPSessionPool({"a": servers["a"]}, **settings)
+
+
+def test_what_is_no_mapping_of_servers_and_no_config_is_refused_with_what_to_write(servers):
+    with pytest.raises(TypeError, match=r"servers is a NoneType: it must be a mapping of names to factories"):
+        MCPSessionPool(None)
+    with pytest.raises(TypeError, match="config is a int: it must be a PoolConfig, or None"):
+        MCPSessionPool({"a": servers["a"]}, config=5)
+
+
+@pytest.mark.parametrize("timeout", ["5", -1, float("nan")])
+async def test_a_timeout_that_is_none_is_refused_before_anything_is_sent(make, servers, timeout):
+    pool = make()
+    with pytest.raises(PoolConfigError, match=f"timeout={timeout!r} is not allowed: it must be a number of seconds"):
+        await pool.call_tool("a", "0", timeout=timeout)
+    assert not servers.open_now
 
 
 @pytest.mark.parametrize("server", ["https://example.com/mcp", SimpleNamespace(command="python")], ids=repr)

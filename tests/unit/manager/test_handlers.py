@@ -245,6 +245,13 @@ def test_what_cannot_be_lent_a_connection_is_refused_when_it_is_decorated(handle
         PoolManager().leased("database")(handler)
 
 
+@pytest.mark.parametrize("timeout", ["5", -1, True])
+def test_a_timeout_that_is_none_is_refused_before_any_call(timeout: Any) -> None:
+    for lend in (PoolManager().leased, PoolManager().dependency):
+        with pytest.raises(PoolConfigError, match=f"timeout={timeout!r} is not allowed: it must be a number of secon"):
+            lend("database", timeout=timeout)
+
+
 @pytest.mark.parametrize("param", ["connection", "rest", "more"])
 def test_a_parameter_that_is_missing_is_refused_with_those_that_there_are(param: str) -> None:
     async def handler(number: int, *rest: int, key: str, **more: int) -> None: ...
