@@ -149,13 +149,15 @@ class EnginePool(Pool):
 
         Returns when what was idle is closed; outside of SQLAlchemy's greenlets, or of the loop, at once.
         """
-        self._is_disposed = True
+        self._is_disposed, heir = True, self._heir
         core, self.pool = self.pool, self._core()
         loop, self._loop = self._loop, None
         is_in_demand = core.stats()["waiting"] > 0  # then nothing is idle, and those who wait need `recreate` at once
         closing = self._begin_to_close(core, loop)
         if closing is not None and in_greenlet() and not is_in_demand:
             await_only(_until_only_leases_are_left(core, closing))
+        if self._heir is not None and self._heir is not heir:  # another call was quicker: the engine's pool is that one
+            self._heir.dispose()
 
     def _begin_to_close(
         self, core: ConnectionPool[ConnectionPoolEntry], loop: asyncio.AbstractEventLoop | None

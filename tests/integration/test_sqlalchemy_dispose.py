@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -58,6 +58,15 @@ async def until(is_so: Callable[[], object]) -> None:
 
 async def emptied(core: ConnectionPool[Any]) -> None:
     await until(lambda: core.stats()["size"] == 0)
+
+
+@contextmanager
+def closings_held_up(engine: AsyncEngine) -> Iterator[asyncio.Event]:
+    """Connections are closed when the event is set."""
+    may_close = asyncio.Event()
+    sa.event.listen(engine.sync_engine, "close", lambda _connection, _record: await_only(may_close.wait()))
+    yield may_close
+    may_close.set()
 
 
 async def test_an_engine_goes_on_with_new_connections(address: str) -> None:
@@ -121,22 +130,17 @@ async def test_nobody_who_comes_or_waits_gets_an_error(address: str) -> None:
 async def test_who_comes_while_idle_connections_are_being_closed_is_served(address: str) -> None:
     async with engine_at(address, 2) as engine:
         await backend(engine)
-        may_close = asyncio.Event()
-
-        @sa.event.listens_for(engine.sync_engine, "close")
-        def hold_up(_connection: Any, _record: object) -> None:
-            await_only(may_close.wait())
-
-        disposing = asyncio.create_task(engine.dispose())
-        await asyncio.sleep(0)
-        async with engine.connect() as session:
-            between, process = core_of(engine), (await session.execute(PROCESS)).scalar_one()
-            assert not disposing.done()
-            may_close.set()
-            await disposing
-            assert core_of(engine) is not between
-            assert await backend(engine) != process
-            assert (await session.execute(PROCESS)).scalar_one() == process
+        with closings_held_up(engine) as may_close:
+            disposing = asyncio.create_task(engine.dispose())
+            await asyncio.sleep(0)
+            async with engine.connect() as session:
+                between, process = core_of(engine), (await session.execute(PROCESS)).scalar_one()
+                assert not disposing.done()
+                may_close.set()
+                await disposing
+                assert core_of(engine) is not between
+                assert await backend(engine) != process
+                assert (await session.execute(PROCESS)).scalar_one() == process
         await emptied(between)
 
 
@@ -166,6 +170,22 @@ async def test_who_waits_waits_no_longer_because_of_it(address: str) -> None:
         assert caught.value.waited < 0.9, "in the new line"
         holder.cancel()
         await asyncio.wait([holder])
+
+
+async def test_two_at_once_leave_no_connection_behind(address: str) -> None:
+    async with engine_at(address, 1) as engine:
+        await backend(engine)
+        with closings_held_up(engine) as may_close:
+            slow = asyncio.create_task(engine.dispose())
+            await asyncio.sleep(0)
+            await engine.dispose()
+            await backend(engine)
+            between = core_of(engine)
+            assert not slow.done()
+            may_close.set()
+            await slow
+        assert core_of(engine) is not between
+        await emptied(between)
 
 
 async def test_one_that_is_cancelled_leaves_an_engine_that_works(address: str) -> None:
