@@ -30,6 +30,8 @@ def _kind(value: Any) -> str:
     if isinstance(value, EnvText):
         return "what the environment variable holds"
     if isinstance(value, str):
+        if re.fullmatch(r"[+-]?[\d.]+[eE][+-]?\d+", value):
+            return "text (as a number, YAML has it with a point and a sign: 1.0e+30)"
         return "text (leave out the quotes)" if re.fullmatch(r"[+-]?[\d.]+", value) else "this text"
     kinds = {bool: "true or false", int: "a number", float: "a number", dict: "a table", list: "a list"}
     return "nothing" if value is None else kinds.get(type(value), type(value).__name__)

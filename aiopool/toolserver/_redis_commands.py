@@ -15,8 +15,8 @@ def _names(text: str) -> frozenset[str]:
 #: They delete everything, run code, show or change the server and its users, or hold it up for all others.
 DANGEROUS = _names("""
     ACL BGREWRITEAOF BGSAVE CLIENT CLUSTER COMMANDLOG CONFIG DEBUG EVAL EVALSHA EVALSHA_RO EVAL_RO FAILOVER FCALL
-    FCALL_RO FLUSHALL FLUSHDB FUNCTION KEYS LATENCY LOLWUT MIGRATE MODULE PFDEBUG PFSELFTEST REPLICAOF RESTORE
-    RESTORE-ASKING SAVE SCRIPT SHUTDOWN SLAVEOF SLOWLOG SORT SORT_RO SWAPDB
+    FCALL_RO FLUSHALL FLUSHDB FUNCTION INFO KEYS LATENCY LOLWUT MEMORY MIGRATE MODULE PFDEBUG PFSELFTEST REPLICAOF
+    RESTORE RESTORE-ASKING ROLE SAVE SCRIPT SHUTDOWN SLAVEOF SLOWLOG SORT SORT_RO SWAPDB
 """)
 #: A connection that others use next cannot take these, whatever the file allows.
 UNFIT = _names("""
@@ -49,7 +49,7 @@ def refused(words: Sequence[str], allow: Collection[str], *, is_open: bool = Fal
         if is_open:
             return f"{name[:64]} is not allowed here; allowed are: {', '.join(sorted(allow))}"
         if name in DANGEROUS:
-            return f"{name} can harm the server or its data; if that is meant, spell it out: `allow: [{name}]`"
+            return f"{name} can harm or show the server and its data; if that is meant, write `allow: [{name}]`"
     return None
 
 

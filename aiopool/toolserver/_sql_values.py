@@ -106,9 +106,10 @@ def _time(value: Any, *, is_aware: bool) -> time:
 
 
 def _interval(value: Any) -> timedelta:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError("must be a number of seconds")
-    return timedelta(seconds=value)
+    try:
+        return timedelta(seconds=_float(value))
+    except ValueError:  # NaN, too
+        raise ValueError("must be a number of seconds") from None
 
 
 def _uuid(value: Any) -> UUID:

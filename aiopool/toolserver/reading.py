@@ -173,7 +173,7 @@ class _Reading:
         parameters = read_parameters(section)
         timeout = values.get("timeout")
         if timeout is not None and not 0 < timeout < float("inf"):
-            section.refuse("must be more than 0 seconds", "timeout")
+            section.refuse("must be more than 0 seconds, and finite", "timeout")
         pool = self._pool(section, key, values.get("pool"), kinds)
         if timeout is None:
             timeout = max(CALL_TIMEOUT, _own_timeout(section, key) + _GRACE)

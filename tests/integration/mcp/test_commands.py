@@ -157,6 +157,13 @@ def test_check_tells_of_a_program_that_is_not_there(run: Run) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "words", [["check"], ["invoke", "x.yaml"], ["tools", "--jsn", "x.yaml"], ["serve"], ["nothing"]]
+)
+def test_a_command_line_that_is_wrong_ends_with_status_2(run: Run, words: list[str]) -> None:
+    assert run(*words).exit_code == 2
+
+
 @pytest.mark.parametrize("command", ["check", "tools", "invoke"])
 @pytest.mark.parametrize(
     ("name", "content", "told"),

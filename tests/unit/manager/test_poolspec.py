@@ -402,6 +402,10 @@ def test_two_names_for_one_setting_must_agree(refused: Refused) -> None:
     [
         ("max_size: many", "max_size: must be a whole number, not this text"),
         ('max_size: "5"', r"max_size: must be a whole number, not text \(leave out the quotes\)"),
+        (
+            "lifetime_jitter: 1e-3",
+            r"must be a number, not text \(as a number, YAML has it with a point and a sign: 1.0e",
+        ),
         ("max_size: 5.5", "max_size: must be a whole number, not a number"),
         ("max_size: true", "max_size: must be a whole number, not true or false"),
         ("max_size: null", "max_size: must be a whole number, not nothing"),

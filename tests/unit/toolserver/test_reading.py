@@ -293,7 +293,7 @@ TOOL = "tools: [{name: a, sql: x, %s}]\npools: {database: {}}"
         (TOOL % "pool: databse", "tools[0].pool: is no pool of this file; did you mean 'database'?"),
         (TOOL % "pool: 5", "tools[0].pool: must be text"),
         (TOOL % "timeout: 0", "tools[0].timeout: must be more than 0 seconds"),
-        (TOOL % "timeout: .inf", "tools[0].timeout: must be more than 0 seconds"),
+        (TOOL % "timeout: .inf", "tools[0].timeout: must be more than 0 seconds, and finite"),
         (TOOL % "timeout: soon", "tools[0].timeout: must be a number of seconds"),
         (TOOL % "read_onli: true", "tools[0].read_onli: is not known here; did you mean 'read_only'?"),
         (TOOL % "environment: [a]", "tools[0].environment: must be a table of texts"),
