@@ -6,13 +6,13 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiopool.configvalues import COUNT, FLAG, SECONDS, TEXT, ValueType, one_of
 from aiopool.manager import PoolManager
+from aiopool.toolserver._programs import judge
 from aiopool.toolserver.environment import clashes, variable
 from aiopool.toolserver.program import Program
 from aiopool.toolserver.section import Section
@@ -28,8 +28,6 @@ TOOL_KEYS: Mapping[str, ValueType] = {}
 
 #: Names for the interpreter that this runs in: so it works in a virtual environment, too.
 PYTHON = ("python", "python3")
-#: Programs that take an argument for code.
-_INTERPRETER = re.compile(r"python[\d.]*|(?:a|ba|da|k|z)?sh|perl|ruby|node|php")
 #: What an argument for its connection may be called in `main`, beside the name of the pool.
 _CONNECTION = "connection"
 
@@ -157,8 +155,7 @@ class _Reading:
         folder = self._folder()
         if command is None or folder is None:
             return None
-        if _INTERPRETER.fullmatch(Path(command).name):
-            self._refuse_parts_of_code()
+        self._refuse_parts_of_code(command)
         is_python = self._shell is None and command in PYTHON
         file = self._file(folder) if is_python and self._args else None
         is_worker = self._is_worker(is_python, file)
@@ -183,11 +180,13 @@ class _Reading:
             numbers=self._numbers(),
         )
 
-    def _refuse_parts_of_code(self) -> None:
+    def _refuse_parts_of_code(self, command: str) -> None:
         """A whole argument may be code, if the author says so; text around a value is code that the value changes."""
-        for number, (flag, template) in enumerate(pairwise(self._args), 1):
-            if flag.text in ("-c", "-e", "-r", "--eval") and template.whole is None:
-                for name in sorted(template.names - self._numbers()):
+        words = [command, *(template.text for template in self._args)]
+        for number, template in enumerate(self._args):
+            names = template.names - self._numbers()
+            if names and template.whole is None and judge(words[: number + 1], template.begun):
+                for name in sorted(names):
                     reads = f"let it read the environment variable {variable(name)}"
                     self._section.refuse(f"{{{{{name}}}}} would be a part of the code; {reads}", "args", number)
 

@@ -25,6 +25,8 @@ class Template:
         match = _PLACEHOLDER.fullmatch(text.strip())
         #: The parameter that is the whole text; None if there is more, or less.
         self.whole: str | None = match[1] if match else None
+        #: What stands before its first placeholder.
+        self.begun = _PLACEHOLDER.split(text, maxsplit=1)[0]
 
     def render(self, arguments: Mapping[str, Any], quote: Callable[[str], str] = str) -> str:
         """The text with every placeholder replaced by its argument, each passed through `quote`."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -88,6 +93,121 @@ def test_a_placeholder_becomes_a_reference_in_double_quotes_wherever_it_stands(t
 )
 def test_where_no_quoting_helps_a_placeholder_is_refused(text: str, words: str) -> None:
     assert any(words in problem for problem in ShellText(text).problems), ShellText(text).problems
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bash -eo pipefail -c 'echo {{x}}'",
+        "bash --norc -c 'echo {{x}}'",
+        "sh -o errexit -c 'echo {{x}}'",
+        "sh -{{x}}",
+        '"bash" -c {{x}}',
+        "\\eval {{x}}",
+        "'eval' {{x}}",
+        "$SHELL -c {{x}}",
+        "bash <(echo {{x}})",
+        "bash <<< {{x}}",
+        "bash {{x}}",
+        "python3 -W ignore -c 'print({{x}})'",
+        "python3 -X utf8 -m {{x}}",
+        "perl -MList::Util=sum -e '{{x}}'",
+        "perl -M{{x}} -e 1",
+        "node --eval='{{x}}'",
+        "sed -n -e 1p -e {{x}} file",
+        "sed -n{{x}} file",
+        "awk -f {{x}} file",
+        "timeout 5 {{x}}",
+        "timeout -s KILL 5 sh -c {{x}}",
+        "env -i A=1 {{x}}",
+        "env -S {{x}}",
+        "env BASH_ENV={{x}} bash -c true",
+        "PATH={{x}} ls",
+        "export LD_PRELOAD={{x}}",
+        "nice -n 1 {{x}}",
+        "xargs -n1 {{x}} < file",
+        "find . -exec {{x}} \\;",
+        "find . -exec sh -c 'echo {{x}}' \\;",
+        "docker exec box sh -c 'echo {{x}}'",
+        "ssh host ls {{x}}",
+        "ssh -o ProxyCommand={{x}} host",
+        "su -c 'ls {{x}}' nobody",
+        "command eval {{x}}",
+        "coproc {{x}}",
+        "time -p {{x}}",
+        "$(echo {{x}}) a",
+        "if [[ {{x}} -gt 5 ]]; then echo; fi",
+        "! [[ {{x}} -eq 1 ]]",
+        "if (( a == {{x}} )); then echo; fi",
+        "for ((i=0; i<{{x}}; i++)); do echo; done",
+        "echo $(( (1 + (2)) + {{x}} ))",
+        "echo $[ a[1] + {{x}} ]",
+        "arr[{{x}}]=5",
+        "if [ -v {{x}} ]; then echo; fi",
+        "if test a -a -v {{x}}; then echo; fi",
+        "if let a={{x}}; then echo; fi",
+        "f() { local -i a={{x}}; }",
+        "declare -i a; a={{x}}",
+        "if trap {{x}} EXIT; then :; fi",
+        "printf -v 'a[{{x}}]' 1",
+    ],
+)
+def test_values_are_no_code_however_the_command_is_written(text: str) -> None:
+    assert ShellText(text).problems
+
+
+HARMLESS = [
+    "printf '<%s>' {{x}}",
+    "printf '<%s>' 'a'\"{{x}}\"",
+    'bash -c \'printf "<%s>" "$1"\' _ {{x}}',
+    'sh -eu -c \'printf "<%s>" "$1"\' -- _ {{x}}',
+    "python3 -c 'import sys; print(sys.argv[1])' {{x}}",
+    "perl -e 'print shift' {{x}}",
+    "grep -e {{x}} /dev/null",
+    "grep -c {{x}} /dev/null | head -c 5",
+    "sed -n 5p -- {{x}}",
+    "awk -v n={{x}} 'BEGIN { print n }' {{x}}",
+    "timeout {{x}} true",
+    "nice -n {{x}} true",
+    "env A={{x}} printenv A",
+    "A={{x}} printenv A",
+    "if [ {{x}} = a ] || test -n {{x}}; then echo; fi",
+    "find . -maxdepth 0 -name {{x}} -exec echo {} \\;",
+    "find . -maxdepth 0 -exec printf '<%s>' {{x}} \\;",
+    "case {{x}} in (a) echo;; b) printf '<%s>' {{x}};; esac",
+    "echo \"$(case a in a) printf '<%s>' {{x}};; esac)\"",
+    'for each in {{x}} b; do echo "$each"; done',
+    "f() { printf '<%s>' \"$1\"; }; f {{x}}",
+    "echo a \\\n# it's {{x}}\necho {{x}}",
+    "cat < {{x}}",
+    'a={{x}}; export b={{x}}; echo "$a"',
+]
+VALUES = [
+    "$(touch M)",
+    "`touch M`",
+    "; touch M;",
+    "a[$(touch M)]",
+    "'; touch M; '",
+    '"; touch M; "',
+    "x\ntouch M\n",
+    "M=$(touch M)",
+]
+
+
+RUNS = [*itertools.product(["sh", "bash"], HARMLESS), ("bash", "tr a b <<< {{x}}")]
+
+
+@pytest.mark.parametrize(("shell", "text"), RUNS)
+def test_what_is_allowed_runs_no_value(shell: str, text: str, tmp_path: Path) -> None:
+    if (program := shutil.which(shell)) is None:
+        pytest.skip(f"there is no {shell} here")
+    read = ShellText(text)
+    assert not read.problems
+    script = "\n".join(
+        f"( AIOPOOL_ARG_X={shlex.quote(value)}; export AIOPOOL_ARG_X; {read.command}\n)" for value in VALUES
+    )
+    subprocess.run([program, "-c", script], cwd=tmp_path, capture_output=True, timeout=30, check=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
