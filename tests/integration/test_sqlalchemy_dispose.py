@@ -260,6 +260,7 @@ from aiopool.adapters.engine import EnginePool
 engine = create_async_engine(sys.argv[1], poolclass=EnginePool, pool_size=2)
 
 async def use(dispose):
+    asyncio.get_running_loop().slow_callback_duration = 60
     async with engine.connect() as session:
         await session.execute(sa.text("select 1"))
     async with engine.connect() as session, engine.connect() as other:

@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 WATCHDOG = 60
 
 PREAMBLE = """
-import asyncio, faulthandler, gc, os, random, signal, sys, threading, time
+import asyncio, faulthandler, gc, logging, os, random, signal, sys, threading, time
+# In debug mode asyncio tells of each step that is slow, and on a busy machine any may be.
+logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing "))
 faulthandler.dump_traceback_later({watchdog}, exit=True)
 if os.environ.get("TESTS_LOOP") == "uvloop":
     import uvloop
