@@ -5,6 +5,7 @@ Each adapter needs its driver, an extra of the distribution; nothing is imported
 
 from __future__ import annotations
 
+import json
 import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,10 @@ def hush(error: BaseException, *secrets: str | None) -> None:
 def _words_of(secret: str | None) -> set[str]:
     whole = secret or ""
     joined = re.sub(r"[\t\r\n]", "", whole)  # as `urlsplit` leaves it
-    return {word for form in (whole, unquote(whole), joined, unquote(joined)) for word in _words(form)}
+    forms = (whole, unquote(whole), joined, unquote(joined))
+    # And as they are shown with escapes, which look like letters.
+    shown = (f"{form} {form!r} {form!a} {form.encode(errors='replace')!r} {json.dumps(form)}" for form in forms)
+    return {word for text in shown for word in _words(text)}
 
 
 def _words(text: str) -> set[str]:

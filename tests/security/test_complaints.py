@@ -43,6 +43,8 @@ def test_a_complaint_with_none_of_its_words_is_told() -> None:
 
 @few_examples
 @given(secret=secrets())
+@example(secret=Secret("\tJJQXZJJQXZ"))
+@example(secret=Secret("\xe9JJQXZJJQXZ"))
 def test_an_error_that_repeats_a_password_loses_its_words_and_keeps_its_class(secret: Secret) -> None:
     error = ConnectionError("cannot log in")
     error.__cause__ = ValueError(f"unknown command `AUTH` with `{secret.raw}`")
