@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # `tests.fakes` must import however the project was installed, or if it was not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 passed = pytest.StashKey[bool]()
+
+# The same examples each time, so that a run fails for what was changed. To look for more, and others each time:
+# pytest tests/security tests/unit --hypothesis-profile=thorough
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("thorough", max_examples=2_500, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

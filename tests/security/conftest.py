@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
-from hypothesis import settings
 
 from aiopool import embedded
 
@@ -20,7 +19,3 @@ async def postgres() -> AsyncIterator[embedded.PostgresServer]:
 async def https_server() -> AsyncIterator[embedded.HTTPSServer]:
     async with embedded.https() as server:
         yield server
-
-
-# For a longer run: pytest tests/security --hypothesis-profile=thorough
-settings.register_profile("thorough", max_examples=2_500, deadline=None)

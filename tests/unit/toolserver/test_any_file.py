@@ -133,7 +133,7 @@ FILES = st.lists(
 ENV = {"A": "1", "DATABASE_URL": "postgresql://x/y", "REDIS_URL": "redis://x/0"}
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(file=FILES, listing=st.booleans(), embedded=st.booleans())
 def test_whatever_a_file_holds_it_is_read_or_refused(file: dict[str, Any], listing: bool, embedded: bool) -> None:
     told = ""

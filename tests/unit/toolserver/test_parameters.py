@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -333,7 +333,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     properties=st.dictionaries(st.sampled_from("abcd"), SCHEMAS),
     arguments=st.dictionaries(st.sampled_from("abcde"), VALUES),

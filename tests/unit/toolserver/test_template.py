@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiopool.toolserver.template import Template
@@ -19,7 +19,6 @@ def nothing_is_left_behind() -> None:
     """Pure functions leave nothing, and to look for it takes longer than they do."""
 
 
-@settings(deadline=None)
 @given(names=st.lists(NAMES, min_size=1, max_size=4, unique=True), data=st.data())
 def test_what_is_put_in_is_never_looked_at_again(names: list[str], data: st.DataObject) -> None:
     values = {name: f"{{{{{data.draw(st.sampled_from(names))}}}}}" for name in names}
@@ -27,7 +26,6 @@ def test_what_is_put_in_is_never_looked_at_again(names: list[str], data: st.Data
     assert Template(text).render(values) == "".join(f"<{values[name]}>" for name in names)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("{}ab .#")), NAMES, st.text())
 def test_text_without_placeholders_stays_as_it_is(text: str, name: str, value: str) -> None:
     template = Template(text)
@@ -35,7 +33,6 @@ def test_text_without_placeholders_stays_as_it_is(text: str, name: str, value: s
         assert template.render({name: value}) == text
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_values_that_are_no_text_are_written_as_json(value: object) -> None:
     shown = Template("{{v}}").render({"v": value})
