@@ -172,7 +172,7 @@ class ConnectionPool(Generic[T]):
         began = self._now()
         if (refusal := stock.refusal(began, inf if timeout is None else began + timeout)) is not None:
             if timeout != 0:
-                await self._leave_a_turn(began)
+                await self._leave_a_turn()
             counters.rejected += isinstance(refusal, PoolFull)
             raise refusal
         if not line.waiters:
@@ -212,15 +212,13 @@ class ConnectionPool(Generic[T]):
             acquisition._watch = self._watch(outcome)
         return outcome.connection
 
-    async def _leave_a_turn(self, began: float) -> None:
+    async def _leave_a_turn(self) -> None:
         """To others, before a refusal: whoever tries again at once would keep them from giving anything back."""
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:
             self._counters.cancelled += 1
             raise
-        finally:
-            self._counters.waiting.record(self._now() - began)
 
     # ------------------------------------------------------------------------------------------------ release
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 from collections.abc import Coroutine
 from typing import Any
 
@@ -283,15 +284,15 @@ class Asking:
             waited = self.server.loop.time() - self.began_at
             if waited < (self._limit() or 0.0) - TOLERANCE:
                 raise Broken(f"timed out after {waited}s of {self._limit()}s") from exc
-        self._check_wait()
+        self._check_wait(stood_in_line=not _is_refused_at_once(exc))
 
     def _limit(self) -> float | None:
         return self.pool.config.acquire_timeout if self.timeout is CONFIGURED else self.timeout
 
-    def _check_wait(self) -> None:
+    def _check_wait(self, *, stood_in_line: bool = True) -> None:
         loop, limit = self.server.loop, self._limit()
         waited = loop.time() - self.began_at
-        if loop.steps != self.began_step:
+        if loop.steps != self.began_step and stood_in_line:
             self.rules.outcomes["waited"] += 1
             self.rules.waited += waited
         if limit is not None and waited > limit + self.rules.lateness + TOLERANCE:
@@ -330,6 +331,12 @@ class Asking:
 
     def condemn(self, why: str) -> None:
         self.server.accounts[self.connection].condemned = why
+
+
+def _is_refused_at_once(exc: BaseException) -> bool:
+    """By the pool's own word: from the outside, the turn that a refusal leaves to others looks like a wait."""
+    frames = (frame for frame, _ in traceback.walk_tb(exc.__traceback__))
+    return any(frame.f_code.co_name == "_wait" and frame.f_locals.get("refusal") is not None for frame in frames)
 
 
 def says_broken(connection: SimulatedConnection, exc: BaseException | None) -> bool:

@@ -46,7 +46,7 @@ COUNTING = [
     Fault(
         "who is refused and tries again at once keeps the loop",
         "pool.py",
-        "            if timeout != 0:\n                await self._leave_a_turn(began)\n",
+        "            if timeout != 0:\n                await self._leave_a_turn()\n",
         "",
         "A refusal is told at once.",
         "waiting",
