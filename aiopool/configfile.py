@@ -89,8 +89,8 @@ class Document:
             raise PoolConfigError("\n  ".join(problems)) from None
 
 
-#: What slipped into the place of a key may be secret: an address, or `{password:hunter2}` without its space.
-_NAME = re.compile(r"[\w .-]{1,64}")
+#: What slipped into the place of a key may be secret: an address, or `password hunter2:` and `{password:hunter2}`.
+_NAME = re.compile(r"(?!(?i:pass\w*|pwd|secret|token|dsn|url) )[\w .-]{1,64}")
 
 
 def is_unicode(text: str) -> bool:

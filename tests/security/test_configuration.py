@@ -33,6 +33,7 @@ YAML: dict[str, Callable[[Secret], str]] = {
     "no space, in braces": lambda s: f"pools:\n  database: {{host: a, password:{s.raw}}}\n",
     "no quotes, in braces": lambda s: f"pools:\n  database: {{host: a, password: {s.raw}}}\n",
     "no colon": lambda s: f"pools:\n  database:\n    host: a\n    password {s.raw}\n",
+    "no colon but at the end": lambda s: f"pools:\n  database:\n    host: a\n    password {s.raw}:\n",
     "half a quote": lambda s: f"pools:\n  database:\n    password: 'a{s.raw}\n    host: a\n",
     "a half of braces": lambda s: f"pools:\n  database: {{password: {q(s.raw)}\n",
     "twice": lambda s: f"pools:\n  database:\n    password: {q(s.raw)}\n    password: {q(s.raw)}\n",

@@ -183,11 +183,12 @@ TOO_LONG = [
 async def test_what_takes_too_long_is_ended_by_the_server(owner: DatabasePool, text: str) -> None:
     began = asyncio.get_running_loop().time()
     assert "the query ran longer than 0.2 s" in await told(written(owner, timeout=0.2)(query=text))
-    assert asyncio.get_running_loop().time() - began < 5
     running = (
         "select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid() and datname = $1"
     )
-    assert await owner.fetchval(running, "postgres") == 0
+    while await owner.fetchval(running, "postgres"):
+        await asyncio.sleep(0.01)
+        assert asyncio.get_running_loop().time() - began < 5
 
 
 @pytest.mark.parametrize("text", ["select repeat(repeat('x', 1000000), 100)", "select array_fill(1, array[5000000])"])
