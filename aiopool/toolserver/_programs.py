@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 
@@ -27,8 +27,9 @@ Judge = Callable[[Words, str], Verdict | None]
 ASSIGNMENT = re.compile(r"\w+(?:\[[^\]]*\])?\+?=", re.ASCII)
 #: What programs run, or where they look for it, depends on them.
 STEERING = re.compile(
-    r"(?:PATH|IFS|ENV|BASH_ENV|SHELLOPTS|BASHOPTS|PS4|PROMPT_COMMAND|LD_\w+|DYLD_\w+|PYTHON\w+|PERL5\w+|RUBY(?:OPT|LIB)"
-    r"|NODE_(?:OPTIONS|PATH)|GIT_\w+|EDITOR|VISUAL|PAGER|SHELL)=",
+    r"(?:PATH|IFS|ENV|BASH_ENV|SHELLOPTS|BASHOPTS|PS4|PROMPT_COMMAND|LD_\w+|DYLD_\w+|EDITOR|VISUAL|PAGER|SHELL"
+    r"|PYTHON(?:PATH|HOME|STARTUP|INSPECT|BREAKPOINT|WARNINGS)|PERL5\w+|RUBY(?:OPT|LIB)|NODE_(?:OPTIONS|PATH)"
+    r"|GIT_(?!AUTHOR_|COMMITTER_)\w+)(?:\[[^\]]*\])?\+?=",
     re.ASCII,
 )
 #: What follows could make another option of it.
@@ -40,10 +41,11 @@ def judge(words: Words, begun: str) -> Verdict | None:
     rest = inner_command(words, begun)
     if rest is None or isinstance(rest, Verdict):
         return rest
-    if "$" in rest[0]:  # it could be a shell
+    if "$" in _name(rest[0]):  # it could be a shell
         return Verdict.CODE if any(_ANY_CODE.match(word) for word in (*rest[1:], begun)) else None
     if _name(rest[0]) in _TAKERS:
-        return Verdict.CODE
+        is_file_given = rest[0] in (".", "source") and len(rest) > 1
+        return None if is_file_given else Verdict.CODE
     for at, word in enumerate(rest):
         if (interpreter := _interpreter(_name(word))) is not None:
             verdict = interpreter(rest[at + 1 :], begun)
@@ -63,6 +65,24 @@ def inner_command(words: Words, begun: str = "") -> Words | Verdict | None:
             return Verdict.COMMAND
         words = words[at:]
     return words
+
+
+def reads_code(words: Words) -> bool:
+    """Whether what it reads from its standard input is code."""
+    rest = inner_command(words)
+    if rest is None or isinstance(rest, Verdict):
+        return rest is not None
+    name, behind = _name(rest[0]), rest[1:]
+    interpreter = _interpreter(name)
+    if not _STDIN.isdisjoint(behind) and (interpreter is not None or name in _TAKERS):
+        return True
+    if interpreter is None or interpreter is _ssh:
+        return interpreter is _ssh
+    is_told_so = interpreter is _shell and any(re.fullmatch(r"-\w*s\w*", word) for word in behind)
+    return is_told_so or interpreter(behind, "") is Verdict.COMMAND
+
+
+_STDIN = frozenset({"-", "/dev/stdin", "/dev/fd/0"})
 
 
 @lru_cache(maxsize=1024)
@@ -88,7 +108,7 @@ class _Runner:
     def command_at(self, words: Words, begun: str) -> int | Verdict | None:
         at, own, lines, valued = 1, self.own, self.lines.split(), self.valued.split()
         while at < len(words):
-            word = words[at]
+            word = _last_option(words[at], [*lines, *valued])
             if word in lines and at == len(words) - 1:
                 return Verdict.CODE
             if word in valued or word in lines:
@@ -107,6 +127,19 @@ class _Runner:
         if self.assigns and ASSIGNMENT.match(begun):
             return Verdict.CODE if STEERING.match(begun) else None
         return None if own else at
+
+
+def _last_option(word: str, known: Sequence[str]) -> str:
+    """`-qc` is `-q -c`."""
+    last = f"-{word[-1:]}"
+    return last if re.fullmatch(r"-[A-Za-z0-9]+", word) and last in known else word
+
+
+class _Command(_Runner):
+    """With `-v` it only looks for one."""
+
+    def command_at(self, words: Words, begun: str) -> int | Verdict | None:
+        return None if len(words) > 1 and words[1] in ("-v", "-V") else super().command_at(words, begun)
 
 
 class _Find(_Runner):
@@ -131,7 +164,9 @@ _RUNNERS = {
     "script": _Runner("-E -I -O -B -T -m -o", "-c --command", own=1),
     "xargs": _Runner("-I -n -P -L -s -d -E -a --max-args --max-procs --max-lines --delimiter --arg-file"),
     "find": _Find(),
-    **dict.fromkeys(("nohup", "setsid", "command", "builtin", "coproc", "busybox", "unshare"), _Runner()),
+    "command": _Command(),
+    "sshpass": _Runner("-p -f -d -P"),
+    **dict.fromkeys(("nohup", "setsid", "builtin", "coproc", "busybox", "unshare"), _Runner()),
 }
 
 
@@ -148,9 +183,16 @@ class _Interpreter:
     ends: bool = False
     first: Verdict = Verdict.COMMAND
     code: Verdict = Verdict.CODE
+    #: How an option begins that names a module: the program is still to come.
+    module: str = "(?!)"
+    #: Options count behind operands, too.
+    permutes: bool = False
+    #: An option with which operands are opened as if they were commands.
+    opens: str = "(?!)"
 
     def __call__(self, words: Words, begun: str) -> Verdict | None:
-        at, has_code, valued = 0, False, self.valued.split()
+        at, valued = 0, self.valued.split()
+        has_code = has_first = opens = False
         while at < len(words):
             word = words[at]
             is_whole = re.fullmatch(self.option, word) is not None
@@ -159,28 +201,33 @@ class _Interpreter:
             if is_whole or re.match(self.glued, word):
                 if self.ends:
                     return None
-                has_code = True
+                has_code = has_code or not re.match(self.module, word)
             elif not word.startswith("-") or word == "-":
-                return None  # the first that is no option
+                if not (self.permutes or opens):  # options end here
+                    return None
+                has_first = True
+            opens = opens or re.match(self.opens, word) is not None
             at += 2 if is_whole or word in valued else 1
         if at > len(words):  # this is the value of an option
             return None
         if begun.startswith("-"):
             is_open = _OPEN_OPTION.fullmatch(begun) and not begun.startswith(tuple(valued) or ("\0",))
             return self.code if is_open or re.match(self.glued, begun) else None
-        return None if has_code else self.first
+        if opens and (has_code or has_first):
+            return self.code
+        return None if has_code or has_first else self.first
 
 
 def _shell(words: Words, begun: str) -> Verdict | None:
     """Its options may stand before `-c` and behind it; what follows the code are its parameters."""
     at, flags = 0, ""
-    while at < len(words) and words[at][:1] in ("-", "+") and len(words[at]) > 1 and words[at] != "--":
+    while at < len(words) and words[at][:1] in ("-", "+") and words[at] not in ("-", "--"):
         word = words[at]
         if not word.startswith("--"):
             flags += word[1:]
             at += word[-1] in "oO"
         at += 2 if word in ("--rcfile", "--init-file") else 1
-    at += at < len(words) and words[at] == "--"
+    at += at < len(words) and words[at] in ("-", "--")
     if at != len(words):  # the code or the file stands there already, or this is the value of an option
         return None
     if _OPEN_OPTION.fullmatch(begun) and begun:
@@ -204,13 +251,14 @@ def _script(letters: str, long: str = "(?!)", valued: str = "") -> _Interpreter:
     return _Interpreter(rf"{short}|--(?:{long})", rf"{short}|--(?:{long})=", valued)
 
 
-def _editor(option: str, long: str, valued: str) -> _Interpreter:
+def _editor(option: str, long: str, valued: str, *, permutes: bool = False) -> _Interpreter:
     return _Interpreter(
         rf"{option}|--(?:{long})",
         rf"{option}|--(?:{long})=",
         valued,
         first=Verdict.EDITS,
         code=Verdict.EDITS,
+        permutes=permutes,
     )
 
 
@@ -219,14 +267,17 @@ _INTERPRETERS: dict[str, Judge] = {
     r"(?:python|pypy)[\d.]*": _Interpreter(
         r"-[bBdEhiIOPqsSuvVx]*[cm]", r"-[bBdEhiIOPqsSuvVx]*[cm]", "-W -X", ends=True
     ),
-    r"perl[\d.]*": _script("eEmM", valued="-I"),
-    r"ruby[\d.]*": _script("er", valued="-I -C"),
-    r"node|nodejs|bun": _script("epr", "eval|print|require|import|loader"),
+    # Its -n and -p run an operand that ends with a `|`.
+    r"perl[\d.]*": replace(_script("eEmM", valued="-I"), module="-[A-Za-z0-9.]*[mM]", opens="-[acilswW0-9]*[np]"),
+    r"ruby[\d.]*": replace(_script("er", valued="-I -C"), module="-[A-Za-z0-9.]*r$|-r"),
+    r"node|nodejs|bun": replace(
+        _script("epr", "eval|print|require|import|loader"), module="-r|--(?:require|import|loader)"
+    ),
     r"php[\d.]*": _script("rBREFf", "run|file", valued="-c -d"),
     r"deno|osascript|Rscript|lua[\d.]*|julia|groovy|scala": _script("e", "eval"),
     r"[gmn]?awk": _editor("-[efEil]", "source|file|exec|include|load", "-v -F --assign --field-separator"),
     r"ssh": _ssh,
-    r"g?sed": _editor(r"-[nEriszu]*[ef]", "expression|file", "-l --line-length"),
+    r"g?sed": _editor(r"-[nEriszu]*[ef]", "expression|file", "-l --line-length", permutes=True),
 }
 #: All that they are given is code.
 _TAKERS = frozenset({"eval", ".", "source", "watch", "parallel"})

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from aiopool.toolserver._programs import Verdict
+from aiopool.toolserver._programs import ASSIGNMENT, Verdict
 from aiopool.toolserver._shell_command import Command
 from aiopool.toolserver.environment import variable
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*\}\}", re.ASCII)
-_HERE = re.compile(r"<<-?[ \t]*(\\?[\w.-]+|'[^'\n]*'|\"[^\"\n]*\")")
+_HERE = re.compile(r"<<-?[ \t]*(\\?[\w.-]+|'[^'\n]*'|\"[^\"\n]*\")(?=[\s;&|()<>]|\Z)")
 _REDIRECTION = re.compile(r"<<<|<>|[<>]&|>>|>\||&>>?|[<>](?!\()")
 #: Stands for a placeholder in what has been read.
 _VALUE = "\0"
@@ -51,8 +51,12 @@ class ShellText:
         self._open: list[tuple[str, Command]] = []
         self._command = Command()
         self._here_words: list[str] = []
+        #: Nobody can say where a here-document ends.
+        self._is_opaque = False
         while self._at < len(text):
             self._step()
+        if self._is_opaque and self.names:
+            self._refuse("what ends its here-document can't be told; write a word such as `<<EOF`")
         if self._open and self.names:
             self._refuse("its quotes or parentheses don't match, so nobody can say what a placeholder stands in")
         self.command = "".join(self._out)
@@ -107,6 +111,10 @@ class ShellText:
             self._enter("arithmetic", 2)
         elif rest.startswith("()"):  # the name of a function stands before it
             self._separate(2)
+        elif rest[0] == "(" and ASSIGNMENT.fullmatch(command.word):
+            self._enter("subshell", 1)
+            self._command.words = ["("]
+            self._command.has_numbers |= command.declares("i")
         elif rest[0] == "(":
             self._enter("substitution" if self.text[self._at - 1 : self._at] in ("<", ">") else "subshell", 1)
         elif rest[0] == ")":
@@ -119,10 +127,14 @@ class ShellText:
             self._here_words.append(match[1].strip("'\"\\"))
             command.end_word()
             self._pass(match.end())
+        elif rest.startswith("<<") and rest != "<<<":  # its end word is no plain one
+            self._is_opaque = True
+            self._take(2)
         elif match := _REDIRECTION.match(self.text, self._at):
-            command.is_in_word = command.is_in_word and not command.word.isdigit()
+            command.is_in_word = command.is_in_word and not re.fullmatch(r"\d+|\{\w+\}", command.word)
             command.end_word()
             command.redirection = match[0]
+            command.is_split = command.is_split or match[0].startswith("&")
             self._pass(match.end())
         elif rest[0] in ";&|\n":
             self._separate(1)

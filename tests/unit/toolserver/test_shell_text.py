@@ -150,6 +150,29 @@ def test_where_no_quoting_helps_a_placeholder_is_refused(text: str, words: str) 
         "declare -i a; a={{x}}",
         "if trap {{x}} EXIT; then :; fi",
         "printf -v 'a[{{x}}]' 1",
+        "echo &>/dev/null {{x}}",
+        "perl -pe 's/a/b/' {{x}}",
+        "perl -Mstrict {{x}}",
+        "node -r fs {{x}}",
+        "sed file -e 's/a/{{x}}/'",
+        "bash -s <<< {{x}}",
+        "python3 - <<< {{x}}",
+        "source /dev/stdin <<< {{x}}",
+        "sh < {{x}}",
+        "script -qc 'ls {{x}}' /dev/null",
+        "xargs -0n 1 {{x}}",
+        "sshpass -p word ssh host {{x}}",
+        "sh <<!\necho {{x}}\n!",
+        "function f { [[ {{x}} -gt 5 ]]; }",
+        "coproc A { {{x}}; }",
+        "{fd}>/dev/null {{x}}",
+        "RANDOM={{x}}",
+        "declare -i n; export n={{x}}",
+        "declare -ai a=(1 {{x}})",
+        "a=(b [{{x}}]=1)",
+        "BASH_ENV+={{x}} bash -c true",
+        "sh -c - {{x}}",
+        "bash - {{x}}",
     ],
 )
 def test_values_are_no_code_however_the_command_is_written(text: str) -> None:
@@ -180,6 +203,8 @@ HARMLESS = [
     "f() { printf '<%s>' \"$1\"; }; f {{x}}",
     "echo a \\\n# it's {{x}}\necho {{x}}",
     "cat < {{x}}",
+    "command -v {{x}}",
+    '"/bin/echo" -c a {{x}}',
     'a={{x}}; export b={{x}}; echo "$a"',
 ]
 VALUES = [
@@ -194,7 +219,8 @@ VALUES = [
 ]
 
 
-RUNS = [*itertools.product(["sh", "bash"], HARMLESS), ("bash", "tr a b <<< {{x}}")]
+BASH_ALONE = ["tr a b <<< {{x}}", 'files=({{x}} b); echo "${files[0]}"', "declare -A m; name={{x}}"]
+RUNS = [*itertools.product(["sh", "bash"], HARMLESS), *(("bash", text) for text in BASH_ALONE)]
 
 
 @pytest.mark.parametrize(("shell", "text"), RUNS)
