@@ -20,6 +20,7 @@ from aiopool.lifespan import Lifespan
 from aiopool.policies.outage import without_tracebacks
 from aiopool.pool import CONFIGURED
 from aiopool.poolspec import read_pools
+from aiopool.stats import stats_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -92,7 +93,7 @@ class PoolManager:
             raise TypeError(f"a pool's name must be a string that is not empty, not {kind}")
         if "://" in name:
             raise ValueError("a pool's name is told in log lines and metrics: it cannot be an address")
-        if isinstance(pool, type) or not callable(_close_of(pool)):
+        if isinstance(pool, type) or not callable(getattr(pool, _close_name(pool), None)):
             what = f"the class {pool.__name__}" if isinstance(pool, type) else type(pool).__name__
             raise TypeError(f"pool {name!r}: {what} is no pool: it has no close() to call")
         if name in self._pools:
@@ -128,7 +129,7 @@ class PoolManager:
 
     def stats(self) -> dict[str, Mapping[str, Any]]:
         """The `PoolStats` of every pool, by its name; of somebody else's pool without `stats()` there are none."""
-        return {name: getattr(pool, "stats", dict)() for name, pool in self._pools.items()}
+        return {name: stats_of(pool) for name, pool in self._pools.items()}
 
     def update_metrics(self) -> None:
         """Make sure that a scrape will show every pool; cheap, and it may be called again and again.
@@ -229,7 +230,7 @@ class PoolManager:
         for name in reversed(list(names)):
             try:
                 with anyio.move_on_after(CLOSE_TIMEOUT, shield=shield) as scope:
-                    await _result(_close_of(self._pools[name])())
+                    await _end(self._pools[name])
                 if scope.cancelled_caught:
                     raise TimeoutError(f"close() did not end within {CLOSE_TIMEOUT:g}s; bound it in the pool")
             except Exception as error:
@@ -258,9 +259,15 @@ class PoolManager:
 pools = PoolManager()
 
 
-def _close_of(pool: object) -> Any:
+def _close_name(pool: object) -> str:
     """Where there are both, as with redis-py, `close` is the older name."""
-    return getattr(pool, "aclose", None) or getattr(pool, "close", None)
+    return "aclose" if hasattr(type(pool), "aclose") else "close"
+
+
+async def _end(pool: Any) -> None:
+    await _result(getattr(pool, _close_name(pool))())
+    if hasattr(type(pool), "wait_closed"):  # as with aiomysql and aiopg, whose `close` only begins
+        await _result(pool.wait_closed())
 
 
 async def _result(outcome: Any) -> Any:

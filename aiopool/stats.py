@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from inspect import iscoroutinefunction
 from itertools import accumulate
 from math import inf
 from typing import Any, TypedDict, cast
@@ -158,6 +159,13 @@ class Counters:
             "oldest_wait": 0.0,
             "oldest_lease": 0.0,
         }
+
+
+def stats_of(pool: Any) -> Mapping[str, Any]:
+    """Of any pool; of somebody else's none, unless it has a plain `stats()` that returns a mapping."""
+    read = getattr(type(pool), "stats", None)
+    stats = pool.stats() if callable(read) and not iscoroutinefunction(read) else {}
+    return stats if isinstance(stats, Mapping) else {}
 
 
 def summed(parts: Sequence[PoolStats]) -> PoolStats:

@@ -17,7 +17,7 @@ FATAL_TEXT = re.compile(
 
 
 def is_fatal(error: BaseException, dialect: Any) -> bool:
-    """Whether opening again cannot help: wrong password, unknown database, wrong parameters, a listener that raised.
+    """Whether opening again cannot help: wrong password, unknown database, wrong parameters.
 
     A server that is starting, stopping, full or out of reach may be better soon.
     """
@@ -32,4 +32,4 @@ def is_fatal(error: BaseException, dialect: Any) -> bool:
         return False
     if isinstance(error, dialect.loaded_dbapi.Error) or type(error).__module__.partition(".")[0] == dialect.driver:
         return FATAL_TEXT.search(str(error)) is not None
-    return isinstance(error, Exception)  # of a listener: nobody but its author can mend that
+    return False

@@ -14,7 +14,10 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
+
+from aiopool.stats import stats_of
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry
@@ -183,7 +186,7 @@ Buckets = list[tuple[str, float]]
 
 def _read(pool: Any) -> tuple[Mapping[str, Any], dict[str, tuple[Buckets, float]]]:
     """Its statistics and histograms, all read before any is exported: a pool appears whole or not at all."""
-    stats = _settled(getattr(pool, "stats", dict))
+    stats = _settled(partial(stats_of, pool))
     # An adapter stands on a pool; a class of the user's own may have no histograms.
     measured_by = pool if hasattr(pool, "histograms") else getattr(pool, "pool", None)
     measured = _settled(getattr(measured_by, "histograms", dict))

@@ -10,6 +10,7 @@ from typing import Any
 from aiopool.adapters.face import PoolFace
 from aiopool.errors import PoolFull, PoolOverloaded, PoolTimeout
 from aiopool.pool import ConnectionPool
+from aiopool.stats import stats_of
 
 #: Seconds that a pool has for it.
 TIMEOUT = 1.0
@@ -46,7 +47,7 @@ async def _ask(pool: Any) -> dict[str, Any]:
             error = exc
     except Exception as exc:
         error = exc
-    stats: Mapping[str, Any] = getattr(pool, "stats", dict)()
+    stats = stats_of(pool)
     answer = {"ready": error is None, **{key: stats[key] for key in _FIGURES if key in stats}}
     if error is not None:
         # Its words may be about an address.

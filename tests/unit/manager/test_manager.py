@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -103,6 +103,30 @@ async def test_somebody_elses_pool_is_closed_too_and_has_no_statistics() -> None
         assert manager.stats() == {"api": {}}
         manager.update_metrics()
     assert client.is_closed
+
+
+async def test_statistics_of_another_form_are_none_and_a_close_that_only_begins_is_waited_for() -> None:
+    class Foreign:
+        told: ClassVar[list[str]] = []
+
+        def __getattr__(self, name: str) -> Any:
+            raise NotImplementedError(name)
+
+        async def stats(self) -> dict[str, int]:
+            return {"size": 1}
+
+        def close(self) -> None:
+            self.told.append("close")
+
+        async def wait_closed(self) -> None:
+            self.told.append("wait_closed")
+
+    manager = PoolManager()
+    manager.register("foreign", Foreign())
+    manager.update_metrics()
+    assert manager.stats() == {"foreign": {}}
+    await manager.close_all()
+    assert Foreign.told == ["close", "wait_closed"]
 
 
 async def test_a_pool_may_open_itself_and_close_with_a_plain_method() -> None:
