@@ -483,7 +483,8 @@ async def test_killed_workers_are_replaced_and_only_their_own_callers_are_told(
             failed += sum(await asyncio.gather(*(call(10 * batch + n) for n in range(10))))
         killer.cancel()
         assert failed < 40
-        assert not await call(1000)
+        # The last one may have been killed right now, and nobody has noticed yet.
+        assert not (await call(1000) and await call(1001))
 
 
 async def test_a_closed_toolset_leaves_no_process_and_no_session(
