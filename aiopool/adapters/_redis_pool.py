@@ -177,8 +177,12 @@ class RedisConnectionPool(RedisPyPool):
     def _let_go(self, connection: BookkeepingConnection) -> None:
         """By a `PubSub` that gives it back in this very turn, or never: dropped, at any moment, in any thread."""
         if not self._loop.is_closed():
-            # Then the lease is dropped as well, which warns, and closes the connection.
-            self._loop.call_soon_threadsafe(self._leases.pop, connection, None)
+            self._loop.call_soon_threadsafe(self._drop, connection, self._leases.get(connection))
+
+    def _drop(self, connection: BookkeepingConnection, lease: Lease[BookkeepingConnection] | None) -> None:
+        """Forgets a lease that was not given back, which warns, and closes the connection. The next one's stays."""
+        if lease is not None and self._leases.get(connection) is lease:
+            del self._leases[connection]
 
     def _is_fatal(self, error: BaseException) -> bool:
         return is_fatal(error) or (self._is_opening and is_unreachable(error))

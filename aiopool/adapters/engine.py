@@ -246,11 +246,13 @@ async def _until_only_leases_are_left(core: ConnectionPool[Any], closing: asynci
             are_left.set_result(None)
 
     unsubscribe = core.subscribe(look)
-    await asyncio.sleep(0)  # the closing begins
-    look(None)
-    limit = 2 * core.config.close_timeout + 1
-    await asyncio.wait((closing, are_left), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-    unsubscribe()
+    try:
+        await asyncio.sleep(0)  # the closing begins
+        look(None)
+        limit = 2 * core.config.close_timeout + 1
+        await asyncio.wait((closing, are_left), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        unsubscribe()
 
 
 def _config(

@@ -95,5 +95,7 @@ class Command:
 
     def declares(self, letters: str) -> bool:
         """Whether it declares variables of such a kind: i, n, a and A are numbers, references and arrays."""
-        is_declaration = self.words and _DECLARING.fullmatch(self.words[0])
-        return bool(is_declaration) and any(re.fullmatch(rf"[-+]\w*[{letters}]\w*", word) for word in self.words)
+        words = inner_command(self.words) if self.words else None
+        if words is None or isinstance(words, Verdict) or not _DECLARING.fullmatch(words[0]):
+            return False
+        return any(re.fullmatch(rf"[-+]\w*[{letters}]\w*", word) for word in words)

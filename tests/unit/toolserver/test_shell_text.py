@@ -168,6 +168,8 @@ def test_where_no_quoting_helps_a_placeholder_is_refused(text: str, words: str) 
         "{fd}>/dev/null {{x}}",
         "RANDOM={{x}}",
         "declare -i n; export n={{x}}",
+        "command declare -i n={{x}}",
+        "builtin declare -i n; n={{x}}",
         "declare -ai a=(1 {{x}})",
         "a=(b [{{x}}]=1)",
         "BASH_ENV+={{x}} bash -c true",
